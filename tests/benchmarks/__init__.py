@@ -1,0 +1,1 @@
+"""Speed of actorfsm beside raw asyncio and its peers; run it with `python -m tests.benchmarks`."""
