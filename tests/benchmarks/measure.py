@@ -81,7 +81,8 @@ def measure(
     """
     rows = {each.name: Row(each, workload) for each in contenders if workload in each.workloads}
     chosen = [row for row in rows.values() if not wanted or any(_named(row, start) for start in wanted)]
-    for row in rows.values():
+    needed = {ANCHOR} | {name for row in chosen for name in (row.contender.name, row.contender.baseline)}
+    for row in (rows[name] for name in rows if name in needed):
         row.trouble = _skipped(row) or _try(row, plan.warm_up(workload))
     for number in range(plan.rounds):
         print(f"{workload}: round {number + 1} of {plan.rounds}", file=sys.stderr, flush=True)

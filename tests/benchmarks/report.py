@@ -115,8 +115,11 @@ def write(results: Sequence[Sequence[Row]], where: str, docs: Path) -> Path:
 
 
 def _markdown(rows: Sequence[Row]) -> str:
-    lines = [HEAD, ("---", *["---:"] * (len(HEAD) - 1)), *(cells(row, our_ratio(rows)) for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    measured = [row for row in rows if row.trouble is None]
+    lines = [HEAD, ("---", *["---:"] * (len(HEAD) - 1)), *(cells(row, our_ratio(rows)) for row in measured)]
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    troubles = [f"{row.contender.name} ({row.trouble})" for row in rows if row.trouble is not None]
+    return f"{text}\n\nNot measured: {'; '.join(troubles)}." if troubles else text
 
 
 def plot(rows: Sequence[Row]) -> str:

@@ -7,16 +7,16 @@ graph. Unless the name of a variant says otherwise, the trace is off and the eve
 from __future__ import annotations
 
 import tempfile
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from ..work import ALL, ASKS, AsyncContender, End, Session, Workload, WrongResult
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
 MachineName = Literal["Light", "PlainLight", "SuspendingLight", "NestedLight"]
 Trace = Literal["off", "json", "structlog"]
@@ -31,12 +31,14 @@ class Variant:
     trace: Trace = "off"
 
 
-def missing() -> str | None:
+def missing(trace: Trace) -> str | None:
     """Why actorfsm cannot take part, in one line."""
     try:
         from . import actorfsm_machines  # noqa: F401
+
+        _sink_class(trace)
     except ImportError as error:
-        return f"import actorfsm: {error}"
+        return f"import actorfsm: {str(error).partition(' (')[0]}"
     return None
 
 
@@ -49,60 +51,92 @@ async def open_system(variant: Variant, ids: Sequence[str]) -> AsyncIterator[Ses
     machine_class: Any = getattr(actorfsm_machines, variant.machine)
     with tempfile.TemporaryDirectory(prefix="trace-") as directory:
         log = Path(directory) / "trace.jsonl"
-        async with ActorSystem(
-            machine_class, trace=_sink(variant.trace, log), inline=variant.inline, mailbox_limit=100_000
-        ) as system:
-            refs = {machine_id: await system.spawn(machine_class, machine_id) for machine_id in ids}
-            born = _lines(log)
-            yield _session(system, refs)
-            transitions = sum(ref.snapshot().seq - 1 for ref in refs.values())
-        if variant.trace != "off" and (written := _lines(log) - born) < transitions:
-            msg = f"{written} trace lines of {transitions} transitions"
+        with _sink(variant.trace, log) as sink:
+            async with ActorSystem(machine_class, trace=sink, inline=variant.inline) as system:
+                refs = {machine_id: await system.spawn(machine_class, machine_id) for machine_id in ids}
+                seq_at_birth = {machine_id: ref.snapshot().seq for machine_id, ref in refs.items()}
+                session = _session(system, refs, seq_at_birth)
+                yield session
+                transitions = sum(session.end(machine_id).seq for machine_id in ids)
+        if variant.trace != "off" and (lines := log.read_bytes().count(b"\n")) < transitions:
+            msg = f"{lines} trace lines of {transitions} transitions"
             raise WrongResult(msg)
 
 
-def _session(system: Any, refs: dict[str, Any]) -> Session:
+def _session(system: Any, refs: dict[str, Any], seq_at_birth: dict[str, int]) -> Session:
     from .actorfsm_machines import Go
 
     def tell_last(machine_id: str, event: Go) -> Any:
         return system.tell(machine_id, event).outcome()
+
+    def end(machine_id: str) -> End:
+        snapshot = refs[machine_id].snapshot()
+        data = snapshot.data
+        lines = data.get("lines")
+        total = data["total"] if lines is None else sum(line["quantity"] for line in lines)
+        seq = snapshot.seq - seq_at_birth[machine_id]
+        return End(str(snapshot.state), data["customer"], total, data["weight"], data["urgent"], seq)
 
     return Session(
         make_event=lambda amount: Go(amount=amount),
         ask=system.ask,
         tell=system.tell,
         tell_last=tell_last,
-        end=lambda machine_id: _end(refs[machine_id].snapshot()),
+        end=end,
     )
 
 
-def _end(snapshot: Any) -> End:
-    data = snapshot.data if isinstance(snapshot.data, dict) else snapshot.data.model_dump()
-    lines = data.get("lines")
-    total = data["total"] if lines is None else sum(line["quantity"] for line in lines)
-    return End(str(snapshot.state), data["customer"], total, data["weight"], data["urgent"], snapshot.seq)
+def _sink_class(trace: Trace) -> Any:
+    if trace == "off":
+        return None
+    from actorfsm import sinks
+
+    name = "JSONLines" if trace == "json" else "StructlogSink"
+    try:
+        return getattr(sinks, name)
+    except AttributeError:
+        msg = f"cannot import name {name!r} from 'actorfsm.sinks'"
+        raise ImportError(msg) from None
 
 
-def _sink(trace: Trace, log: Path) -> Any:
-    """The sink of a trace to a file, or None."""
-    if trace == "json":
-        from actorfsm.sinks import JSONLines
+@contextmanager
+def _sink(trace: Trace, log: Path) -> Iterator[Any]:
+    """The sink of a trace to the file, or None."""
+    match trace:
+        case "off":
+            yield None
+        case "json":
+            yield _sink_class(trace)(log)
+        case "structlog":
+            with log.open("w", encoding="utf-8") as file, _structlog_to(file):
+                yield _sink_class(trace)()
 
-        return JSONLines(log)
-    if trace == "structlog":
-        from actorfsm.sinks import StructlogSink
 
-        return StructlogSink()
-    return None
+@contextmanager
+def _structlog_to(file: TextIO) -> Iterator[None]:
+    """Structlog as one would set it up for a busy service: level, time, JSON, no standard logging in between."""
+    import structlog
 
-
-def _lines(log: Path) -> int:
-    return log.read_bytes().count(b"\n") if log.exists() else 0
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.WriteLoggerFactory(file),
+    )
+    try:
+        yield
+    finally:
+        structlog.reset_defaults()
 
 
 def _contender(name: str, variant: Variant, **options: Any) -> AsyncContender:
     return AsyncContender(
-        name=f"actorfsm, {name}", open=partial(open_system, variant), check=missing, **options
+        name=f"actorfsm, {name}",
+        open=partial(open_system, variant),
+        check=partial(missing, variant.trace),
+        **options,
     )
 
 
