@@ -1,0 +1,1 @@
+"""Typed state machines that run as actors."""
