@@ -315,7 +315,8 @@ class SimLoop(asyncio.BaseEventLoop):
     ) -> asyncio.Task[T]:
         """Make a task. Without a name it is `task-n`, counted per loop and not, as in asyncio, per process."""
         known_as = f"task-{next(self._task_names)}" if name is None else name
-        task = super().create_task(coro, name=known_as, context=context, **options)
+        work = cast("Coroutine[Any, Any, T]", coro)  # the generators of Python 3.11 too
+        task = super().create_task(work, name=known_as, context=context, **options)
         self._tasks[next(self._births)] = task
         return task
 
