@@ -1,1 +1,70 @@
-"""Typed state machines that run as actors."""
+"""A Python runtime in which every state machine is an actor."""
+
+from actorfsm.clock import Clock, Duration, SystemClock
+from actorfsm.errors import (
+    ActorFSMError,
+    AskCycle,
+    AskTimeout,
+    DefinitionError,
+    Discarded,
+    EventIdConflict,
+    Expired,
+    HookFailed,
+    InvalidData,
+    InvalidEvent,
+    MachineExists,
+    MachineStopped,
+    MailboxFull,
+    NoSuchMachine,
+    Quarantined,
+    ReadOnly,
+    StaleTurn,
+    SystemFailed,
+    SystemStopping,
+    Unhandled,
+    Unsupported,
+    Veto,
+    Vetoed,
+    WrongThread,
+)
+from actorfsm.event import ErrorInfo, Event, Outcome, Spawn, TransitionRequested
+from actorfsm.machine.decorators import (
+    STAY,
+    after_transition,
+    before_transition,
+    on_enter,
+    on_exit,
+    postpone,
+    transition,
+)
+from actorfsm.machine.machine import Machine
+from actorfsm.machine.options import Directive, MailboxPolicy, Overflow, Redelivery, RestartPolicy
+from actorfsm.machine.snapshot import Snapshot
+from actorfsm.runtime.dead_letter import DeadLetter
+from actorfsm.runtime.limits import Limits
+from actorfsm.runtime.receipt import Receipt
+from actorfsm.runtime.ref import Ref
+from actorfsm.runtime.shutdown import StopReport
+from actorfsm.runtime.stats import Stats
+from actorfsm.runtime.system import ActorSystem
+from actorfsm.trace import Record, Sink
+
+__version__ = "0.1.0"
+
+__all__ = [
+    # the system
+    *("ActorSystem", "Limits", "StopReport", "Stats", "DeadLetter"),
+    # a machine and its definition
+    *("Machine", "Snapshot", "transition", "STAY", "postpone"),
+    *("before_transition", "on_exit", "on_enter", "after_transition", "Veto"),
+    *("Directive", "MailboxPolicy", "Overflow", "Redelivery", "RestartPolicy"),
+    # events and what comes back
+    *("Event", "Spawn", "TransitionRequested", "Outcome", "ErrorInfo", "Ref", "Receipt"),
+    # time and trace
+    *("Clock", "Duration", "SystemClock", "Record", "Sink"),
+    # errors
+    *("ActorFSMError", "AskCycle", "AskTimeout", "DefinitionError", "Discarded", "EventIdConflict", "Expired"),
+    *("HookFailed", "InvalidData", "InvalidEvent", "MachineExists", "MachineStopped", "MailboxFull"),
+    *("NoSuchMachine", "Quarantined", "ReadOnly", "StaleTurn", "SystemFailed", "SystemStopping", "Unhandled"),
+    *("Unsupported", "Vetoed", "WrongThread"),
+]

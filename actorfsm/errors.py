@@ -1,0 +1,202 @@
+"""Every error of the package, in one small tree.
+
+Each says who (the machine), what (the event) and what to do. The event itself rides along as an attribute, never in
+the message: payloads may hold secrets.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "ActorFSMError",
+    "AskCycle",
+    "AskTimeout",
+    "DefinitionError",
+    "Discarded",
+    "EventIdConflict",
+    "Expired",
+    "HookFailed",
+    "InvalidData",
+    "InvalidEvent",
+    "MachineExists",
+    "MachineStopped",
+    "MailboxFull",
+    "NoSuchMachine",
+    "Quarantined",
+    "ReadOnly",
+    "StaleTurn",
+    "SystemFailed",
+    "SystemStopping",
+    "Unhandled",
+    "Unsupported",
+    "Veto",
+    "Vetoed",
+    "WrongThread",
+]
+
+
+class Veto(Exception):  # noqa: N818 -- a hook says `raise Veto("card declined")`: a word of the domain, not a fault
+    """Raised or returned by a hook to refuse the transition; the machine stays exactly as it was.
+
+    Args:
+        reason: Why, in words for the sender of the event.
+    """
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class ActorFSMError(Exception):
+    """Base of every error that this package raises.
+
+    Attributes:
+        machine_id: The machine concerned, or None.
+        event: The event concerned, undelivered or refused, or None.
+    """
+
+    def __init__(self, message: str, *, machine_id: str | None = None, event: Any = None) -> None:
+        super().__init__(message)
+        self.machine_id = machine_id
+        self.event = event
+
+
+class DefinitionError(ActorFSMError):
+    """A machine class, or a set of them, is wrong; raised when the class is created or the system is made."""
+
+
+class Unsupported(ActorFSMError):
+    """A feature that this release does not have was asked for."""
+
+
+class InvalidEvent(ActorFSMError):
+    """The event, its id, headers or address is not one that the machine takes; nothing was sent."""
+
+
+class InvalidData(ActorFSMError):
+    """The machine's data does not validate; nothing was committed."""
+
+
+class NoSuchMachine(ActorFSMError):
+    """No machine has this id: spawn it first, or send an event that a birth transition takes."""
+
+
+class MachineExists(ActorFSMError):
+    """The id is taken: use `get_or_spawn`, or another id."""
+
+
+class Unhandled(ActorFSMError):
+    """The machine has no transition for this event in its state.
+
+    Attributes:
+        state: The state it is in.
+        allowed: Names of the event classes that it takes there.
+        guards: Names of the guards that said no.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        state: Any,
+        allowed: Sequence[str],
+        guards: Sequence[str] = (),
+        machine_id: str | None = None,
+        event: Any = None,
+    ) -> None:
+        super().__init__(message, machine_id=machine_id, event=event)
+        self.state = state
+        self.allowed = tuple(allowed)
+        self.guards = tuple(guards)
+
+
+class Vetoed(ActorFSMError):
+    """A hook refused the transition; the machine is exactly as it was.
+
+    Attributes:
+        by: The hook's name.
+        reason: What the hook said.
+    """
+
+    def __init__(
+        self, message: str, *, by: str, reason: str, machine_id: str | None = None, event: Any = None
+    ) -> None:
+        super().__init__(message, machine_id=machine_id, event=event)
+        self.by = by
+        self.reason = reason
+
+
+class HookFailed(ActorFSMError):
+    """User code of the machine failed; the event was rolled back. `__cause__` is what it raised.
+
+    Attributes:
+        hook: The name of the guard, hook or body, or `commit` when the data did not validate.
+    """
+
+    def __init__(self, message: str, *, hook: str, machine_id: str | None = None, event: Any = None) -> None:
+        super().__init__(message, machine_id=machine_id, event=event)
+        self.hook = hook
+
+
+class MailboxFull(ActorFSMError):
+    """The receiver has as many events waiting as it may; nothing was sent. Try later."""
+
+
+class Expired(ActorFSMError):
+    """The deadline passed before the event was begun: it was removed, surely not done."""
+
+
+class AskTimeout(ActorFSMError):
+    """The deadline passed while the event was being handled: the outcome is unknown. Retry with the same event id."""
+
+
+class AskCycle(ActorFSMError):
+    """The ask would wait for itself.
+
+    Attributes:
+        path: The machine ids of the cycle, the asker first and last.
+    """
+
+    def __init__(self, message: str, *, path: Sequence[str], machine_id: str | None = None, event: Any = None) -> None:
+        super().__init__(message, machine_id=machine_id, event=event)
+        self.path = tuple(path)
+
+
+class MachineStopped(ActorFSMError):
+    """The machine was stopped before it came to this event."""
+
+
+class Quarantined(ActorFSMError):
+    """The machine failed too often and is held until an operator releases it: `system.release(id)`."""
+
+
+class SystemStopping(ActorFSMError):
+    """The system takes no new events: it is stopping, has stopped, or was not started (`async with system`)."""
+
+
+class SystemFailed(ActorFSMError):
+    """A task of the runtime itself died and the system ended; `__cause__` is what killed it."""
+
+
+class WrongThread(ActorFSMError):
+    """The call came from another thread than the one of the system's event loop."""
+
+
+class StaleTurn(ActorFSMError):
+    """`self` was used after its turn: what a hook leaves behind may not touch the machine. Send it an event."""
+
+
+class ReadOnly(ActorFSMError):
+    """Guards and after-hooks may look but not change: change in the body or in an enter hook."""
+
+
+class Discarded(ActorFSMError):
+    """The message was never sent: the turn that would have sent it was rolled back."""
+
+
+class EventIdConflict(ActorFSMError):
+    """The event id was used before with other content: an id belongs to one event."""

@@ -1,0 +1,279 @@
+"""From decorators to a definition: the marks of a class and its bases become states, transitions and steps."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from actorfsm.errors import DefinitionError
+from actorfsm.event import Event, Spawn, TransitionRequested, reply_annotation, shares_nothing
+from actorfsm.machine import signatures
+from actorfsm.machine.decorators import STAY, HookMark, Mark, PostponeMark, TransitionMark, marks_of
+from actorfsm.machine.definition import (
+    POSTPONE,
+    Choice,
+    Definition,
+    EventSpec,
+    Reply,
+    StateNode,
+    Step,
+    Transition,
+)
+from actorfsm.values import is_immutable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from enum import Enum
+
+    from actorfsm.machine.options import MachineOptions
+
+__all__ = ["Hook", "build_definition"]
+
+EventClass = type[Event[Any, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A hook as declared: its step, where it runs, and which events it accepts (None: it does not look)."""
+
+    step: Step
+    states: tuple[Enum, ...]
+    accepts: tuple[EventClass, ...] | None
+
+    def applies_to(self, state: object) -> bool:
+        """Return whether it runs for this state."""
+        return not self.states or any(state is member for member in self.states)
+
+
+def build_definition(
+    cls: Any,
+    state_class: type[Enum],
+    *,
+    initial: Enum | None,
+    final: tuple[Enum, ...],
+    options: MachineOptions,
+    namespace: dict[str, Any],
+) -> Definition:
+    """Read a machine class into its definition.
+
+    Args:
+        cls: The class.
+        state_class: Its Enum of states.
+        initial: Where `spawn` leads, or None.
+        final: The states in which its life ends.
+        options: Its other choices.
+        namespace: Names for annotations that are not found in the methods' modules.
+
+    Raises:
+        DefinitionError: It cannot be read. What it says may still be wrong: see `checks`.
+    """
+    return _Builder(cls, state_class, options, namespace).build(initial, final)
+
+
+class _Builder:
+    def __init__(
+        self, cls: Any, state_class: type[Enum], options: MachineOptions, namespace: dict[str, Any]
+    ) -> None:
+        self.cls = cls
+        self.namespace = {cls.__name__: cls, **namespace}
+        root = StateNode("(unborn)", None, None)
+        states = {member: StateNode(member.name, member, root) for member in state_class}
+        root.children = list(states.values())
+        self.definition = Definition(cls.__name__, cls, state_class, options, root, states)
+        self.methods = list(_marked_methods(cls))
+        self.hooks = [self._hook(name, function, mark) for name, function, mark in self._marks(HookMark)]
+        self.choices: dict[tuple[int, EventClass], list[Choice]] = {}
+
+    def build(self, initial: Enum | None, final: tuple[Enum, ...]) -> Definition:
+        definition = self.definition
+        for member in final:
+            self._node("final", member).final = True
+        definition.initial = None if initial is None else self._node("initial", initial)
+        definition.any_to_any = not any(True for _ in self._marks(TransitionMark))
+        for name, function, mark in self._marks(TransitionMark):
+            self._declare(name, function, mark)
+        for name, function, mark in self._marks(PostponeMark):
+            self._postpone(name, function, mark)
+        if definition.any_to_any:
+            self._connect_all()
+        if definition.initial is not None:
+            birth = self._edge("spawn", Spawn, definition.root, definition.initial, None)
+            self._add(definition.root, Spawn, birth)
+        self._finish()
+        return definition
+
+    def _marks(self, kind: type[Any]) -> Iterator[tuple[str, Callable[..., Any], Any]]:
+        for name, function, marks in self.methods:
+            for mark in marks:
+                if isinstance(mark, kind):
+                    yield name, function, mark
+
+    def _hook(self, name: str, function: Callable[..., Any], mark: HookMark) -> Hook:
+        owner = f"{self.cls.__name__}.{name}"
+        for state in mark.states:
+            self._node(owner, state)
+        accepts = signatures.hook_events(owner, function, self.namespace)
+        step = Step(
+            name,
+            mark.kind,
+            function,
+            2 if accepts is None else 3,
+            signatures.is_async(function),
+            mark.timeout_s or self.definition.options.hook_timeout_s,
+            mark.detached,
+        )
+        return Hook(step, mark.states, accepts)
+
+    def _declare(self, name: str, function: Callable[..., Any], mark: TransitionMark) -> None:
+        owner = f"{self.cls.__name__}.{name}"
+        events = signatures.body_events(owner, function, self.namespace)
+        if mark.when is not None:
+            signatures.guard_is_callable(owner, mark.when)
+        if mark.to is STAY and not mark.sources:
+            raise DefinitionError(f"{owner}: a birth needs a state to be born in, not STAY")
+        body = Step(
+            name,
+            "body",
+            function,
+            1,
+            signatures.is_async(function),
+            mark.timeout_s or self.definition.options.hook_timeout_s,
+        )
+        sources = [self._node(owner, source) for source in mark.sources] or [self.definition.root]
+        for event_class in events:
+            self._check_return(owner, function, event_class)
+            for source in sources:
+                target = source if mark.to is STAY else self._node(owner, mark.to)
+                edge = self._edge(
+                    name, event_class, source, target, body, when=mark.when, stays=mark.to is STAY
+                )
+                self._add(source, event_class, edge)
+
+    def _check_return(self, owner: str, function: Callable[..., Any], event_class: EventClass) -> None:
+        says = signatures.return_annotation(function, self.namespace)
+        reply = self._spec(event_class).reply.annotation
+        wants = type(None) if reply is None else reply
+        if isinstance(says, type) and isinstance(wants, type) and not issubclass(says, wants):
+            raise DefinitionError(
+                f"{owner}: returns {says.__name__}, but {event_class.__name__} declares the reply {wants.__name__}"
+            )
+
+    def _postpone(self, name: str, function: Callable[..., Any], mark: PostponeMark) -> None:
+        owner = f"{self.cls.__name__}.{name}"
+        for event_class in mark.events or signatures.body_events(owner, function, self.namespace):
+            if not (isinstance(event_class, type) and issubclass(event_class, Event)):
+                raise DefinitionError(f"{owner}: @postpone takes event classes, not {event_class!r}")
+            for state in mark.states:
+                self._add(self._node(owner, state), event_class, POSTPONE)
+
+    def _connect_all(self) -> None:
+        """Without transitions of its own a machine may be asked to go from any state to any other."""
+        nodes = self.definition.states.values()
+        for source in nodes:
+            if not source.final:
+                for target in nodes:
+                    edge = self._edge("request_transition", TransitionRequested, source, target, None)
+                    self._add(source, TransitionRequested, edge)
+
+    def _edge(
+        self,
+        name: str,
+        event_class: EventClass,
+        source: StateNode,
+        target: StateNode,
+        body: Step | None,
+        *,
+        when: Callable[[Any, Any], bool] | None = None,
+        stays: bool = False,
+    ) -> Transition:
+        guard, guard_name = when, "" if when is None else signatures.guard_name(when)
+        if event_class is TransitionRequested:
+            guard = _requests(target, when)
+        edge = Transition(name, source, target, guard, guard_name, self._spec(event_class).reply, stays=stays)
+        birth = source is self.definition.root
+        before = () if stays or birth else self._steps("before", None, event_class)
+        leave = () if stays or birth else self._steps("exit", source, event_class)
+        enter = () if stays else self._steps("enter", target, event_class)
+        edge.steps = (*before, *leave, *(() if body is None else (body,)), *enter)
+        after = () if stays else self._steps("after", target, event_class)
+        edge.afters = tuple(step for step in after if not step.detached)
+        edge.detached = tuple(step for step in after if step.detached)
+        return edge
+
+    def _steps(self, kind: str, node: StateNode | None, event_class: EventClass) -> Iterator[Step]:
+        for hook in self.hooks:
+            if hook.step.kind == kind and hook.applies_to(None if node is None else node.member):
+                if hook.accepts is not None and not issubclass(event_class, hook.accepts):
+                    raise DefinitionError(
+                        f"{self.cls.__name__}.{hook.step.name}: {event_class.__name__} can lead there too; "
+                        "add it to the annotation of the event, or annotate it Event"
+                    )
+                yield hook.step
+
+    def _spec(self, event_class: EventClass) -> EventSpec:
+        events = self.definition.events
+        if event_class not in events:
+            reply = Reply(reply_annotation(event_class))
+            events[event_class] = EventSpec(event_class, event_class.__name__, not shares_nothing(event_class), reply)
+        return events[event_class]
+
+    def _node(self, owner: str, state: Enum) -> StateNode:
+        # Members of two StrEnums with the same value compare equal: compare the classes.
+        if type(state) is not self.definition.state_class:
+            raise DefinitionError(
+                f"{owner} of {self.cls.__name__}: {state!r} is not a member of {self.definition.state_class.__name__}"
+            )
+        return self.definition.states[state]
+
+    def _add(self, node: StateNode, event_class: EventClass, choice: Choice) -> None:
+        self._spec(event_class)
+        self.choices.setdefault((id(node), event_class), []).append(choice)
+
+    def _finish(self) -> None:
+        definition = self.definition
+        for node in (definition.root, *definition.states.values()):
+            for (owner, event_class), choices in self.choices.items():
+                if owner == id(node):
+                    node.choices[event_class] = tuple(choices)
+            node.allowed = tuple(event_class.__name__ for event_class in node.choices)
+        definition.births = frozenset(cls for cls in definition.root.choices if cls is not Spawn)
+        definition.mutable_fields = frozenset(
+            name for name, info in self.cls.model_fields.items() if not is_immutable(info.annotation)
+        )
+        steps = (*_all_steps(definition), *(hook.step for hook in self.hooks))
+        definition.is_plain = not any(step.is_async for step in steps)
+
+
+def _all_steps(definition: Definition) -> Iterable[Step]:
+    for node in (definition.root, *definition.states.values()):
+        for choices in node.choices.values():
+            for choice in choices:
+                if isinstance(choice, Transition):
+                    yield from choice.steps
+
+
+def _requests(target: StateNode, when: Callable[[Any, Any], bool] | None) -> Callable[[Any, Any], bool]:
+    """A request for a state takes the edges that lead to it."""
+
+    def leads_there(machine: Any, event: TransitionRequested) -> bool:
+        return event.to is target.member and (when is None or when(machine, event))
+
+    return leads_there
+
+
+def _marked_methods(cls: Any) -> Iterator[tuple[str, Callable[..., Any], list[Mark]]]:
+    """Yield the marked methods, base classes first, then in order of definition.
+
+    A method that overrides a marked one without marks of its own keeps those of the base; with marks it replaces them.
+    """
+    marks: dict[str, list[Mark]] = {}
+    for base in reversed(cls.__mro__):
+        for name, attribute in vars(base).items():
+            own = marks_of(attribute) or marks_of(getattr(attribute, "__func__", None))
+            if own:
+                marks[name] = own
+            elif name in marks and not callable(attribute):
+                del marks[name]
+    for name, found in marks.items():
+        yield name, inspect.getattr_static(cls, name), found

@@ -1,0 +1,135 @@
+"""The data of a machine: made at birth, validated at each commit, copied for whoever looks."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import enum
+import uuid
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import ValidationError
+
+from actorfsm.errors import DefinitionError, InvalidData
+from actorfsm.values import copy_value, revalidated
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from actorfsm.machine.definition import Definition
+
+__all__ = ["DataRules"]
+
+_PLAIN: Final = frozenset(
+    {int, str, bool, bytes, uuid.UUID, datetime.datetime, datetime.date, datetime.timedelta, decimal.Decimal}
+)
+_MISSING: Final = object()
+_HARMLESS_CONFIG: Final = frozenset({"extra", "allow_inf_nan", "validate_default"})
+
+
+class DataRules:
+    """What the data fields of one machine class must be."""
+
+    __slots__ = ("_blank", "_class", "_mutable", "_name", "_plain")
+
+    def __init__(self, definition: Definition) -> None:
+        cls = definition.machine_class
+        if not cls.__pydantic_complete__:
+            cls.model_rebuild(raise_errors=True)
+        if cls.__private_attributes__:
+            raise DefinitionError(
+                f"{definition.name}: private attributes would be lost after each turn; make them data fields: "
+                + ", ".join(cls.__private_attributes__)
+            )
+        self._class: Final = cls
+        self._name: Final = definition.name
+        self._mutable: Final = definition.mutable_fields
+        self._plain: Final = _plain_classes(cls)
+        self._blank: dict[str, Any] | None = None
+
+    def at_birth(self, given: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the data of a machine that is to be born.
+
+        Raises:
+            InvalidData: What is given, or its absence, does not validate.
+        """
+        if given:
+            return self._validated(dict(given))
+        if self._blank is not None:
+            return self._blank
+        blank = self._validated({})
+        if all(info.default_factory is None for info in self._class.__pydantic_fields__.values()):
+            # Committed data is never changed in place, so that all newborns share it.
+            self._blank = blank
+        return blank
+
+    def before_birth(self) -> dict[str, Any]:
+        """Return what is known before an event gives birth: the defaults. The body must set the required fields."""
+        return {
+            name: info.get_default(call_default_factory=True, validated_data={})
+            for name, info in self._class.__pydantic_fields__.items()
+            if not info.is_required()
+        }
+
+    def at_commit(self, committed: dict[str, Any], draft: dict[str, Any]) -> dict[str, Any]:
+        """Return the data to commit: validated again where it changed.
+
+        Raises:
+            InvalidData: It does not validate.
+        """
+        plain = self._plain
+        trusted = len(draft) == len(committed) == len(self._class.__pydantic_fields__)
+        for name, value in draft.items():
+            # A field whose new value has just the annotated class and no constraint needs no validator: 0.1 µs, where
+            # validating a model of four fields takes 0.7.
+            if value is not committed.get(name, _MISSING) and (
+                value.__class__ is not plain.get(name) or (value.__class__ is decimal.Decimal and not value.is_finite())
+            ):
+                trusted = False
+                break
+        if trusted:
+            return draft
+        fields = dict(draft)
+        try:
+            for name in self._mutable:
+                if name in draft and draft[name] is not committed.get(name, _MISSING):
+                    fields[name] = revalidated(draft[name])
+        except ValidationError as error:
+            raise self._invalid(error) from None
+        return self._validated(fields)
+
+    def copy(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Return a copy that shares nothing changeable."""
+        if not self._mutable:
+            return dict(data)
+        return {name: copy_value(value) if name in self._mutable else value for name, value in data.items()}
+
+    def _validated(self, fields: dict[str, Any]) -> dict[str, Any]:
+        try:
+            instance = self._class.__pydantic_validator__.validate_python(fields, by_alias=False, by_name=True)
+        except ValidationError as error:
+            raise self._invalid(error) from None
+        validated: dict[str, Any] = instance.__dict__
+        return validated
+
+    def _invalid(self, error: ValidationError) -> InvalidData:
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+        said = "; ".join(f"{'.'.join(map(str, p['loc'])) or self._name}: {p['msg']}" for p in problems[:5])
+        return InvalidData(f"the data of {self._name} does not validate: {said}")
+
+
+def _plain_classes(cls: Any) -> dict[str, type]:
+    """Return the fields for which having the right class is all there is to validate."""
+    decorators = cls.__pydantic_decorators__
+    if decorators.validators or decorators.field_validators or decorators.model_validators:
+        return {}
+    if decorators.root_validators or not cls.model_config.keys() <= _HARMLESS_CONFIG:
+        return {}
+    return {
+        name: info.annotation
+        for name, info in cls.__pydantic_fields__.items()
+        if not info.metadata
+        and not info.frozen
+        and isinstance(info.annotation, type)
+        and (info.annotation in _PLAIN or issubclass(info.annotation, enum.Enum))
+    }

@@ -1,0 +1,198 @@
+"""The decorators of a machine class. They only leave marks; the definition reads them when the class is created."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, overload
+
+from actorfsm.clock import Duration, seconds
+from actorfsm.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from actorfsm.event import Event
+
+__all__ = [
+    "STAY",
+    "HookMark",
+    "Mark",
+    "PostponeMark",
+    "Stay",
+    "TransitionMark",
+    "after_transition",
+    "before_transition",
+    "marks_of",
+    "on_enter",
+    "on_exit",
+    "postpone",
+    "transition",
+]
+
+F = TypeVar("F", bound="Callable[..., Any]")
+HookKind: TypeAlias = Literal["before", "exit", "enter", "after"]
+_MARKS: Final = "__actorfsm_marks__"
+
+
+class Stay(Enum):
+    """The type of `STAY`."""
+
+    STAY = "STAY"
+
+    def __repr__(self) -> str:
+        return "STAY"
+
+
+STAY: Final = Stay.STAY
+"""As `to=STAY`: the transition stays in the state; body and commit, no hooks."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransitionMark:
+    """`@transition(*sources, to=..., when=...)`; no source means birth."""
+
+    sources: tuple[Enum, ...]
+    to: Enum
+    when: Callable[[Any, Any], bool] | None
+    timeout_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PostponeMark:
+    """`@postpone(*states, *event_classes)`; no event class means those of the method."""
+
+    states: tuple[Enum, ...]
+    events: tuple[type[Event[Any, Any]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HookMark:
+    """A hook; no state means every transition."""
+
+    kind: HookKind
+    states: tuple[Enum, ...]
+    timeout_s: float | None
+    detached: bool = False
+
+
+Mark: TypeAlias = TransitionMark | PostponeMark | HookMark
+
+
+def marks_of(attribute: object) -> list[Mark]:
+    """Return the marks on a class attribute, in the order in which the decorators are read."""
+    return list(getattr(attribute, _MARKS, ()))
+
+
+def _mark(function: F, mark: Mark) -> F:
+    # Decorators are applied from the bottom up and read from the top down.
+    setattr(function, _MARKS, [mark, *getattr(function, _MARKS, ())])
+    return function
+
+
+def transition(
+    *sources: Enum,
+    to: Enum,
+    when: Callable[[Any, Any], bool] | None = None,
+    timeout: Duration | None = None,
+) -> Callable[[F], F]:
+    """Declare that the method's event leads from the sources to `to`; the method is the transition's body.
+
+    The event class is read from the annotation of the method's `event` argument (a union for several). Several
+    transitions for one event and state are tried in order of definition; the first whose guard holds wins (SCXML's
+    document order).
+
+    Args:
+        sources: The states it leads from. None at all: a birth, the event creates the machine.
+        to: The state it leads to, or `STAY`: body and commit, but no hooks.
+        when: A plain function `(machine, event) -> bool` that must hold. It may look but not change.
+        timeout: Deadline of the body, seconds or timedelta; the class's `hook_timeout` by default.
+    """
+    _check_states("transition", (*sources, to))
+    mark = TransitionMark(sources, to, when, None if timeout is None else seconds(timeout))
+    return lambda function: _mark(function, mark)
+
+
+def postpone(*states_and_events: Enum | type[Event[Any, Any]]) -> Callable[[F], F]:
+    """Declare that in these states these events wait for a change of state (gen_statem's `postpone`).
+
+    Args:
+        states_and_events: The states, then the event classes; without event classes, those of the method's own
+            annotation, so that the decorator may stand above a `@transition`.
+    """
+    states = tuple(item for item in states_and_events if isinstance(item, Enum))
+    events = tuple(item for item in states_and_events if not isinstance(item, Enum))
+    if not states or not all(isinstance(event, type) for event in events):
+        raise DefinitionError("@postpone(STATE, ...) takes states, then event classes")
+    return lambda function: _mark(function, PostponeMark(states, events))
+
+
+@overload
+def before_transition(function: F, /) -> F: ...
+@overload
+def before_transition(*, timeout: Duration | None = None) -> Callable[[F], F]: ...
+def before_transition(function: F | None = None, /, *, timeout: Duration | None = None) -> F | Callable[[F], F]:
+    """Declare a hook that runs before every transition and may refuse it.
+
+    It is called with `(old, new)` or `(old, new, event)`. It refuses by `return False`, `return Veto(reason)` or `raise
+    Veto(reason)`; `True` and `None` allow; anything else is a failure.
+
+    Args:
+        function: The method.
+        timeout: Its deadline, seconds or timedelta; the class's `hook_timeout` by default.
+    """
+    mark = HookMark("before", (), None if timeout is None else seconds(timeout))
+    return (lambda method: _mark(method, mark)) if function is None else _mark(function, mark)
+
+
+def on_exit(*states: Enum, timeout: Duration | None = None) -> Callable[[F], F]:
+    """Declare a hook that runs when one of the states is left and may refuse; no state means any.
+
+    What it changes in the machine does not survive a refusal that comes after it.
+    """
+    return _hook("exit", states, timeout)
+
+
+def on_enter(*states: Enum, timeout: Duration | None = None) -> Callable[[F], F]:
+    """Declare a hook that runs when one of the states is entered and may refuse; no state means any.
+
+    The place for irreversible outside effects: it runs last before the commit.
+    """
+    return _hook("enter", states, timeout)
+
+
+@overload
+def after_transition(function: F, /) -> F: ...
+@overload
+def after_transition(
+    *states: Enum, timeout: Duration | None = None, detached: bool = False
+) -> Callable[[F], F]: ...
+def after_transition(
+    *states: Any, timeout: Duration | None = None, detached: bool = False
+) -> Any:
+    """Declare a hook that runs once the machine has entered one of the states; no state means any.
+
+    It cannot undo and may only look: assignment and `self.tell` are errors there.
+
+    Args:
+        states: The states.
+        timeout: Its deadline, seconds or timedelta; the class's `hook_timeout` by default.
+        detached: Run it beside the machine, which goes on to its next event meanwhile.
+    """
+    if len(states) == 1 and not isinstance(states[0], Enum):
+        return _mark(states[0], HookMark("after", (), None))
+    return _hook("after", states, timeout, detached=detached)
+
+
+def _hook(
+    kind: HookKind, states: tuple[Enum, ...], timeout: Duration | None, *, detached: bool = False
+) -> Callable[[F], F]:
+    _check_states(f"{kind} hook", states)
+    mark = HookMark(kind, states, None if timeout is None else seconds(timeout), detached)
+    return lambda function: _mark(function, mark)
+
+
+def _check_states(decorator: str, states: tuple[Any, ...]) -> None:
+    for state in states:
+        if not isinstance(state, Enum):
+            raise DefinitionError(f"{decorator}: {state!r} is not a state; give members of the machine's Enum")

@@ -1,0 +1,393 @@
+"""The base class of all machines: data fields, and what a hook finds on `self`.
+
+An instance lives for one turn. Its fields are a draft: the first write takes a copy of the committed data, a refusal
+drops the copy, a commit keeps it. So nothing has to be undone, and what a hook leaves behind holds a closed instance.
+"""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict
+from typing_extensions import TypeVar
+
+from actorfsm.clock import Duration, seconds
+from actorfsm.errors import DefinitionError, ReadOnly, StaleTurn
+from actorfsm.machine.builder import build_definition
+from actorfsm.machine.checks import RESERVED_NAMES, check_definition, check_field_names
+from actorfsm.machine.options import Directive, MachineOptions, MailboxPolicy, Redelivery, RestartPolicy
+from actorfsm.values import copy_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+    from types import GenericAlias
+    from typing import Generic
+
+    from actorfsm.event import Event
+    from actorfsm.machine.definition import Definition
+
+else:
+    from types import GenericAlias
+
+__all__ = ["Machine", "TurnView", "close_draft", "definition_of", "draft_fields", "open_draft"]
+
+StateT = TypeVar("StateT", bound=Enum)
+ServicesT = TypeVar("ServicesT", default=Any)
+ReplyT = TypeVar("ReplyT")
+
+
+class TurnView(Protocol):
+    """What a machine instance asks of the turn that it lives for; the runtime implements it."""
+
+    machine_id: str
+    state: Any
+    services: Any
+    writable: bool
+    """Whether fields may change now: from exit and before hooks to the commit, but not in guards and after-hooks."""
+    drafted: bool
+    """Whether the instance's fields are a copy already."""
+    touched: set[str] | None
+    """Names of the mutable fields that were copied for this turn."""
+
+    def now(self) -> datetime: ...
+    def idempotency_key(self) -> str: ...
+    def tell(self, target: Any, event: Any, event_id: str | None, headers: Any) -> Any: ...
+    async def ask(self, target: Any, event: Any, timeout_s: float | None, headers: Any) -> Any: ...
+    def next_event(self, event: Any) -> None: ...
+    def stop(self) -> None: ...
+    def read_only_error(self) -> ReadOnly: ...
+
+
+if TYPE_CHECKING:
+
+    class _Base(BaseModel, Generic[StateT, ServicesT]): ...
+
+else:
+
+    class _MachineMeta(type(BaseModel)):
+        def __new__(mcs, name, bases, namespace, **kwargs):
+            # Before pydantic sees them: it would only warn that the field shadows an attribute.
+            names = namespace.get("__annotations__", {})
+            if bases and bases != (BaseModel,) and namespace.get("__module__") != __name__:
+                check_field_names(name, [*names, *(n for n in namespace if n in RESERVED_NAMES)])
+            return super().__new__(mcs, name, bases, namespace, **kwargs)
+
+    class _Base(BaseModel, metaclass=_MachineMeta):
+        def __class_getitem__(cls, item):
+            return GenericAlias(cls, item)
+
+
+class Machine(_Base[StateT, ServicesT]):
+    """Base of all machines: `class Order(Machine[OrderState], initial=OrderState.CREATED)`.
+
+    Annotated fields are the machine's data. Methods marked by `@transition` and the hook decorators are what it does.
+    The first type parameter is its Enum of states, the second the type of `self.services`.
+    """
+
+    __slots__ = ("_turn",)
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    if TYPE_CHECKING:
+        _turn: TurnView
+
+    __definition__: ClassVar[Definition | None] = None
+    __choices__: ClassVar[dict[str, Any]] = {}
+
+    def __init_subclass__(
+        cls,
+        *,
+        initial: Enum | None = None,
+        final: tuple[Enum, ...] | list[Enum] | None = None,
+        on_failure: Mapping[type[BaseException], Directive] | None = None,
+        redelivery: Redelivery | None = None,
+        mailbox: MailboxPolicy | None = None,
+        restart: RestartPolicy | None = None,
+        postpone_limit: int | None = None,
+        own_event_limit: int | None = None,
+        remembered_ids: int | None = None,
+        hook_timeout: Duration | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Read the class's choices; see `MachineOptions` for their meaning. What is not given is inherited."""
+        super().__init_subclass__(**kwargs)
+        given: dict[str, Any] = {
+            "initial": initial,
+            "final": final,
+            "on_failure": on_failure,
+            "redelivery": redelivery,
+            "mailbox": mailbox,
+            "restart": restart,
+            "postpone_limit": postpone_limit,
+            "own_event_limit": own_event_limit,
+            "remembered_ids": remembered_ids,
+            "hook_timeout_s": None if hook_timeout is None else seconds(hook_timeout),
+        }
+        cls.__choices__ = cls.__choices__ | {name: value for name, value in given.items() if value is not None}
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Build and check the definition, once pydantic has read the fields."""
+        super().__pydantic_init_subclass__()
+        choices = dict(cls.__choices__)
+        initial, final = choices.pop("initial", None), tuple(choices.pop("final", ()))
+        state_class = _state_class(cls)
+        if state_class is None:
+            if initial is not None:
+                raise DefinitionError(f"{cls.__name__}: say which states it has: class {cls.__name__}(Machine[States])")
+            return
+        definition = build_definition(
+            cls,
+            state_class,
+            initial=initial,
+            final=final,
+            options=MachineOptions(**choices),
+            namespace=_callers_names(),
+        )
+        if definition.initial is None and not definition.births:
+            cls.__definition__ = None  # abstract: a base for others
+            return
+        check_definition(definition)
+        cls.__definition__ = definition
+        for name in definition.mutable_fields:
+            setattr(cls, name, _MutableField(name))
+
+    # -- what a hook finds on self ------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """The machine's id."""
+        return self._turn.machine_id
+
+    @property
+    def state(self) -> StateT:
+        """The state it is in: the old one until the transition is committed, the new one in after-hooks."""
+        state: StateT = self._turn.state
+        return state
+
+    @property
+    def services(self) -> ServicesT:
+        """What was given as `ActorSystem(..., services=...)`."""
+        services: ServicesT = self._turn.services
+        return services
+
+    @property
+    def idempotency_key(self) -> str:
+        """A key for outside effects of the running hook.
+
+        The same for the same machine, event id and hook, also when the event is delivered again; another for another
+        event.
+        """
+        return self._turn.idempotency_key()
+
+    def now(self) -> datetime:
+        """Return the time of day (UTC, aware) from the system's clock."""
+        return self._turn.now()
+
+    def tell(
+        self, target: Any, event: Event[Any, Any], *, event_id: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> Any:
+        """Send an event to another machine, or to the end of the own mailbox, once the transition is committed.
+
+        Args:
+            target: A machine id or a ref.
+            event: The event.
+            event_id: Its id; derived from the turn's by default.
+            headers: More headers; those of the event being handled are inherited.
+
+        Returns:
+            A `Receipt`; it is refused with `Discarded` if the turn is rolled back.
+        """
+        return self._turn.tell(target, event, event_id, headers)
+
+    async def ask(
+        self,
+        target: Any,
+        event: Event[ReplyT, Any],
+        *,
+        timeout: Duration | None = None,  # noqa: ASYNC109 -- part of the public interface, as in `ref.ask`
+        headers: Mapping[str, str] | None = None,
+    ) -> ReplyT:
+        """Ask another machine. It leaves at once and is not undone by a rollback.
+
+        Its event id is derived from `idempotency_key`, so that a repetition is answered from the record. It gets at
+        most what remains of the deadline of the event being handled.
+
+        Raises:
+            AskCycle: The other machine waits, directly or not, for this one.
+            ActorFSMError: As `Ref.ask`.
+        """
+        reply: ReplyT = await self._turn.ask(target, event, None if timeout is None else seconds(timeout), headers)
+        return reply
+
+    def next_event(self, event: Event[Any, Any]) -> None:
+        """Raise an event of the machine's own: handled next, before the mailbox, with its own outcome.
+
+        As gen_statem's `next_event` action.
+        """
+        self._turn.next_event(event)
+
+    def stop(self) -> None:
+        """Stop the machine once the transition is committed: a normal exit."""
+        self._turn.stop()
+
+    # -- the draft ----------------------------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Write a data field, into the turn's draft."""
+        turn = _turn_of(self)
+        if turn is None:  # not in a turn: a validator at work, or an instance of the user's own
+            super().__setattr__(name, value)
+            return
+        if name not in self.__class__.__pydantic_fields__:
+            raise AttributeError(f"{type(self).__name__} has no data field {name!r}; declare it in the class")
+        if not turn.writable:
+            raise turn.read_only_error()
+        if not turn.drafted:
+            _set_fields(self, self.__dict__.copy())
+            turn.drafted = True
+        if turn.touched is not None:
+            turn.touched.add(name)
+        self.__dict__[name] = value
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Report a use after the turn; anything else is a plain missing attribute."""
+            if name == "_turn":
+                raise AttributeError(name)
+            turn = _turn_of(self)
+            if turn is CLOSED and name in self.__class__.__pydantic_fields__:
+                raise _stale(name)
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+
+class _Closed:
+    """The turn of an instance whose turn is over: every use is a `StaleTurn`."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise _stale(name)
+
+
+CLOSED: Final[Any] = _Closed()
+
+
+def _stale(name: str) -> StaleTurn:
+    return StaleTurn(
+        f"self.{name} was used after its turn. A task that a hook left behind may not touch the machine: keep what it "
+        "needs in local names and send the machine an event"
+    )
+
+
+class _MutableField:
+    """A data field whose value could be changed in place: reading it in a turn takes a copy into the draft.
+
+    A `__setattr__` alone would miss `self.lines.append(...)`.
+    """
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, machine: Any, owner: type) -> Any:
+        if machine is None:
+            raise AttributeError(self.name)  # pydantic looks for defaults on the class: there is none here
+        turn = _turn_of(machine)
+        fields: dict[str, Any] = machine.__dict__
+        if turn is None:
+            return fields[self.name]
+        if turn is CLOSED:
+            raise _stale(self.name)
+        if turn.touched is None:
+            turn.touched = set()
+        if self.name not in turn.touched:
+            if not turn.drafted:
+                fields = fields.copy()
+                _set_fields(machine, fields)
+                turn.drafted = True
+            fields[self.name] = copy_value(fields[self.name])
+            turn.touched.add(self.name)
+        return fields[self.name]
+
+    def __set__(self, machine: Any, value: Any) -> None:
+        # Reached only past `Machine.__setattr__`, as by object.__setattr__; its being here makes reads come first.
+        raise AttributeError(self.name)
+
+
+_set_fields: Final[Callable[[Any, dict[str, Any]], None]] = BaseModel.__dict__["__dict__"].__set__
+_set_names: Final[Callable[[Any, Any], None]] = BaseModel.__dict__["__pydantic_fields_set__"].__set__
+_set_extra: Final[Callable[[Any, Any], None]] = BaseModel.__dict__["__pydantic_extra__"].__set__
+_set_private: Final[Callable[[Any, Any], None]] = BaseModel.__dict__["__pydantic_private__"].__set__
+_set_turn: Final[Callable[[Any, Any], None]] = Machine.__dict__["_turn"].__set__
+_get_turn: Final[Callable[[Any], Any]] = Machine.__dict__["_turn"].__get__
+
+
+def _turn_of(machine: Any) -> Any:
+    try:
+        return _get_turn(machine)
+    except AttributeError:
+        return None
+
+
+def open_draft(machine_class: type[Machine[Any, Any]], data: dict[str, Any], turn: TurnView) -> Machine[Any, Any]:
+    """Return an instance for one turn. It shares the committed data until the first write."""
+    machine = machine_class.__new__(machine_class)
+    _set_fields(machine, data)
+    _set_names(machine, machine_class.__pydantic_fields__.keys())
+    _set_extra(machine, None)
+    _set_private(machine, None)
+    _set_turn(machine, turn)
+    return machine
+
+
+def draft_fields(machine: Machine[Any, Any]) -> dict[str, Any]:
+    """Return the fields as they stand in the draft."""
+    return machine.__dict__
+
+
+def close_draft(machine: Machine[Any, Any]) -> None:
+    """End the instance: every later use of it is a `StaleTurn`."""
+    _set_turn(machine, CLOSED)
+    _set_fields(machine, {})
+
+
+def definition_of(machine_class: type[Machine[Any, Any]]) -> Definition:
+    """Return the definition of a machine class.
+
+    Raises:
+        DefinitionError: It is abstract, or no machine class.
+    """
+    definition = getattr(machine_class, "__definition__", None)
+    if definition is None:
+        raise DefinitionError(
+            f"{machine_class!r} is not a machine that can live: give its class initial=STATE or a birth transition"
+        )
+    return definition
+
+
+def _state_class(cls: type) -> type[Enum] | None:
+    for base in cls.__mro__:
+        for alias in base.__dict__.get("__orig_bases__", ()):
+            origin = get_origin(alias)
+            if isinstance(origin, type) and issubclass(origin, _Base):
+                found = get_args(alias)[0]
+                if isinstance(found, type) and issubclass(found, Enum):
+                    return found
+                if not isinstance(found, TypeVar | str) and base is not Machine:
+                    raise DefinitionError(f"{cls.__name__}: Machine[...] takes an Enum class, not {found!r}")
+    return None
+
+
+def _callers_names() -> dict[str, Any]:
+    """Return the local names of the code that holds the class statement, for annotations given as text."""
+    frame = sys._getframe(1)  # noqa: SLF001 -- as pydantic and dataclasses do: there is no public way
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__", ""))
+        if module != __name__ and not module.startswith("pydantic."):
+            return dict(frame.f_locals)
+        frame = frame.f_back
+    return {}

@@ -1,0 +1,132 @@
+"""What a machine class may choose, with the defaults and their units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from actorfsm.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Directive", "MachineOptions", "MailboxPolicy", "Overflow", "Redelivery", "RestartPolicy"]
+
+
+class Directive(StrEnum):
+    """What becomes of the machine after an event failed (the event is answered and rolled back in any case)."""
+
+    RESUME = "resume"
+    RESTART = "restart"
+    STOP = "stop"
+
+
+class Overflow(StrEnum):
+    """What a full mailbox does with one more event."""
+
+    REFUSE = "refuse"
+    """The sender gets `MailboxFull` at once."""
+    WAIT = "wait"
+    """It waits outside for room: an ask until its deadline, a tell until `wait_timeout_s`."""
+    DROP_NEWEST = "drop_newest"
+    """It becomes a dead letter."""
+    DROP_OLDEST = "drop_oldest"
+    """The event that has waited longest becomes a dead letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxPolicy:
+    """How much a mailbox holds.
+
+    Attributes:
+        capacity: Events that may wait, per machine.
+        overflow: What happens to one more.
+        waiting: With `Overflow.WAIT`, and for messages of other machines: how many may wait outside.
+        wait_timeout_s: How long a tell, or a message of another machine, waits for room, in seconds.
+    """
+
+    capacity: int = 1024
+    overflow: Overflow = Overflow.REFUSE
+    waiting: int = 1024
+    wait_timeout_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.capacity < 1 or self.waiting < 0 or self.wait_timeout_s <= 0:
+            raise DefinitionError("MailboxPolicy: capacity >= 1, waiting >= 0 and wait_timeout_s > 0")
+
+
+@dataclass(frozen=True, slots=True)
+class RestartPolicy:
+    """How often, and how soon, a failing machine is restarted (OTP's intensity and period, with backoff).
+
+    Attributes:
+        max_restarts: More restarts than this within the period put the machine into quarantine.
+        within_s: The period, in seconds.
+        first_delay_s: Pause before the first restart, in seconds; each further one doubles it.
+        max_delay_s: The longest pause, in seconds.
+        jitter: Share of the pause that is random: 0.2 spreads it over 80 to 120 percent.
+        stable_after_s: After this long without a restart the pause begins anew at `first_delay_s`.
+    """
+
+    max_restarts: int = 3
+    within_s: float = 5.0
+    first_delay_s: float = 0.1
+    max_delay_s: float = 30.0
+    jitter: float = 0.2
+    stable_after_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.max_restarts < 0 or self.within_s <= 0 or self.first_delay_s < 0 or not 0 <= self.jitter < 1:
+            raise DefinitionError("RestartPolicy: max_restarts >= 0, within_s > 0, first_delay_s >= 0, 0 <= jitter < 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Redelivery:
+    """Try a failed event again before giving it up as poison. The machine handles nothing else meanwhile.
+
+    Attributes:
+        attempts: How many times more; 0 means never.
+        first_delay_s: Pause before the first, in seconds; each further one doubles it.
+        max_delay_s: The longest pause, in seconds.
+    """
+
+    attempts: int = 0
+    first_delay_s: float = 0.1
+    max_delay_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.attempts < 0 or self.first_delay_s < 0:
+            raise DefinitionError("Redelivery: attempts >= 0 and first_delay_s >= 0")
+
+
+@dataclass(frozen=True, slots=True)
+class MachineOptions:
+    """The choices of one machine class.
+
+    Attributes:
+        on_failure: Directive by exception type; the most specific class wins, `RESUME` where none fits.
+        redelivery: Whether a failed event is tried again.
+        mailbox: Its bounds.
+        restart: Restart intensity and backoff.
+        postpone_limit: Events that may be postponed at a time.
+        own_event_limit: Events that a machine may raise in a row with `next_event` before one from outside.
+        remembered_ids: How many of the newest explicit event ids are remembered per machine.
+        hook_timeout_s: Deadline of each hook and body, in seconds.
+    """
+
+    on_failure: Mapping[type[BaseException], Directive] = field(default_factory=dict[type[BaseException], Directive])
+    redelivery: Redelivery = Redelivery()
+    mailbox: MailboxPolicy = MailboxPolicy()
+    restart: RestartPolicy = RestartPolicy()
+    postpone_limit: int = 1024
+    own_event_limit: int = 100
+    remembered_ids: int = 128
+    hook_timeout_s: float = 30.0
+
+    def directive_for(self, error: BaseException) -> Directive:
+        """Return what to do with the machine after this error."""
+        for cls in type(error).__mro__:
+            if cls in self.on_failure:
+                return self.on_failure[cls]
+        return Directive.RESUME

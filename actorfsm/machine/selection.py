@@ -1,0 +1,49 @@
+"""Selection: which transition an event takes. Pure, so that it can be tested as a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from actorfsm.errors import HookFailed
+
+if TYPE_CHECKING:
+    from actorfsm.machine.definition import Choice, StateNode
+
+__all__ = ["guards_that_refused", "select"]
+
+
+def select(node: StateNode, event: Any, machine: Any) -> Choice | None:
+    """Return what to do with the event in this state: the first choice whose guard holds, or None.
+
+    Args:
+        node: The state.
+        event: The event, of a class that the machine declares.
+        machine: What guards look at.
+
+    Raises:
+        HookFailed: A guard returned something else than True or False.
+    """
+    for choice in node.choices.get(event.__class__, ()):
+        guard = choice.guard
+        if guard is None:
+            return choice
+        verdict = guard(machine, event)
+        if verdict is True:
+            return choice
+        if verdict is not False:
+            _refuse_verdict(choice.guard_name, verdict)
+    return None
+
+
+def guards_that_refused(node: StateNode, event: Any) -> tuple[str, ...]:
+    """Return the names of the guards that stood in the way, for an event that nothing took."""
+    return tuple(choice.guard_name for choice in node.choices.get(event.__class__, ()) if choice.guard_name)
+
+
+def _refuse_verdict(guard_name: str, verdict: Any) -> None:
+    close = getattr(verdict, "close", None)
+    if close is not None:
+        close()
+    raise HookFailed(
+        f"the guard {guard_name} returned {type(verdict).__name__}, not True or False", hook=guard_name
+    )

@@ -1,0 +1,130 @@
+"""What the signatures of a machine's methods say: shapes, event classes, replies."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from typing import TYPE_CHECKING, Any, Final, Union, get_args, get_origin, get_type_hints
+
+from actorfsm.errors import DefinitionError
+from actorfsm.event import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["EVERY_EVENT", "Namespace", "body_events", "guard_is_callable", "hook_events", "is_async", "return_annotation"]
+
+Namespace = dict[str, Any]
+EVERY_EVENT: Final = (Event,)
+_BODY_ARGUMENTS: Final = 1
+_HOOK_ARGUMENTS: Final = 2
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Return whether calling the function gives something to await."""
+    return inspect.iscoroutinefunction(function)
+
+
+def body_events(owner: str, function: Callable[..., Any], namespace: Namespace) -> tuple[type[Event[Any, Any]], ...]:
+    """Return the event classes that a transition's body takes: `(self, event: Pay)`.
+
+    Raises:
+        DefinitionError: Another signature, or no concrete event class in it.
+    """
+    names = _arguments(owner, function)
+    if len(names) != _BODY_ARGUMENTS:
+        raise DefinitionError(f"{owner}: a transition's body is written (self, event: SomeEvent)")
+    events = _event_classes(owner, function, names[0], namespace)
+    if not events or Event in events:
+        raise DefinitionError(f"{owner}: annotate {names[0]!r} with the event class that it handles")
+    return events
+
+
+def hook_events(
+    owner: str, function: Callable[..., Any], namespace: Namespace
+) -> tuple[type[Event[Any, Any]], ...] | None:
+    """Return the event classes that a hook accepts, or None if it does not take the event.
+
+    Raises:
+        DefinitionError: The hook is not written `(self, old, new)` or `(self, old, new, event: SomeEvent)`.
+    """
+    names = _arguments(owner, function)
+    if len(names) == _HOOK_ARGUMENTS:
+        return None
+    if len(names) != _HOOK_ARGUMENTS + 1:
+        raise DefinitionError(f"{owner}: a hook is written (self, old, new) or (self, old, new, event: SomeEvent)")
+    return _event_classes(owner, function, names[2], namespace)
+
+
+def guard_is_callable(owner: str, guard: object) -> None:
+    """Check that a guard is a plain function of machine and event.
+
+    Raises:
+        DefinitionError: It is not callable, is async, or takes other arguments.
+    """
+    if not callable(guard):
+        raise DefinitionError(f"{owner}: when= takes a plain function (machine, event) -> bool")
+    if is_async(guard):
+        raise DefinitionError(
+            f"{owner}: the guard {guard_name(guard)} is async; a guard is a plain function, so that selection is pure. "
+            "Ask outside in a before hook."
+        )
+    try:
+        inspect.signature(guard).bind(None, None)
+    except TypeError:
+        raise DefinitionError(f"{owner}: the guard {guard_name(guard)} must take (machine, event)") from None
+    except ValueError:  # a builtin without a signature: it is called as it is
+        return
+
+
+def guard_name(guard: Any) -> str:
+    """Return what a guard is called."""
+    return str(getattr(guard, "__name__", None) or type(guard).__name__)
+
+
+def return_annotation(function: Callable[..., Any], namespace: Namespace) -> Any:
+    """Return the resolved return annotation, or `inspect.Parameter.empty` if there is none that can be resolved."""
+    try:
+        return _resolve(function, "return", namespace)
+    except NameError:
+        return inspect.Parameter.empty
+
+
+def _arguments(owner: str, function: Any) -> list[str]:
+    if not inspect.isfunction(function) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise DefinitionError(f"{owner}: must be a method, `def` or `async def`, without yield")
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    for parameter in parameters:
+        if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.KEYWORD_ONLY}:
+            raise DefinitionError(f"{owner}: takes positional arguments only, not {parameter}")
+    return [parameter.name for parameter in parameters]
+
+
+def _event_classes(
+    owner: str, function: Callable[..., Any], argument: str, namespace: Namespace
+) -> tuple[type[Event[Any, Any]], ...]:
+    try:
+        annotation = _resolve(function, argument, namespace)
+    except NameError as error:
+        raise DefinitionError(
+            f"{owner}: the annotation of {argument!r} cannot be resolved ({error}); "
+            "import the event class at run time, not under TYPE_CHECKING"
+        ) from None
+    if annotation is inspect.Parameter.empty:
+        raise DefinitionError(f"{owner}: annotate {argument!r} with an event class")
+    members = get_args(annotation) if get_origin(annotation) in {Union, types.UnionType} else (annotation,)
+    classes = tuple(get_origin(member) or member for member in members)
+    if classes in {(Any,), (object,)}:
+        return EVERY_EVENT
+    for cls in classes:
+        if not (isinstance(cls, type) and issubclass(cls, Event)):
+            raise DefinitionError(f"{owner}: {argument!r} is annotated {cls!r}, which is not an event class")
+    return classes
+
+
+def _resolve(function: Callable[..., Any], argument: str, namespace: Mapping[str, Any]) -> Any:
+    raw = function.__annotations__
+    if argument not in raw:
+        return inspect.Parameter.empty
+    holder = types.SimpleNamespace(__annotations__={argument: raw[argument]})
+    return get_type_hints(holder, getattr(function, "__globals__", {}), dict(namespace))[argument]

@@ -1,0 +1,181 @@
+"""The actor: one machine alive, and the spine of the house: its turn.
+
+Read `Actor.turn` from top to bottom: receive → select → hooks → commit → believe → perform. Two laws are visible in it:
+*nothing leaves before the commit*, and *memory changes only after the commit*. Until then hooks work on a draft; a refusal
+or a failure drops the draft, and there is nothing to undo.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from actorfsm.machine.definition import Transition
+from actorfsm.machine.machine import draft_fields, open_draft
+from actorfsm.machine.selection import select
+from actorfsm.runtime import perform
+from actorfsm.runtime.turn import CURRENT, Turn
+
+if TYPE_CHECKING:
+    from actorfsm.machine.definition import StateNode
+    from actorfsm.runtime.dispatcher import Worker
+    from actorfsm.runtime.envelope import Envelope, Settlement
+    from actorfsm.runtime.kind import Kind
+    from actorfsm.runtime.mailbox import Mailbox
+
+__all__ = ["IDLE", "PAUSED", "QUARANTINED", "READY", "RUNNING", "STOPPED", "Actor", "Rare", "Remembered"]
+
+IDLE: Final = 0
+READY: Final = 1
+"""In the dispatcher's queue."""
+RUNNING: Final = 2
+PAUSED: Final = 3
+"""Between a failure and its restart or redelivery: mail is kept, nothing is handled."""
+QUARANTINED: Final = 4
+"""Failed too often: held until released."""
+STOPPED: Final = 5
+
+
+class Remembered:
+    """An explicit event id of a machine: the event, and how it ended or, in flight, its envelope."""
+
+    __slots__ = ("envelope", "event", "settlement")
+
+    def __init__(self, envelope: Envelope) -> None:
+        self.event = envelope.event
+        self.envelope: Envelope | None = envelope
+        self.settlement: Settlement | None = None
+
+
+class Rare:
+    """What few machines need: made when it is first needed, so that an idle machine is small."""
+
+    __slots__ = ("birth_waiters", "ids", "pause_key", "restarts", "stop_reason", "stop_waiters")
+
+    def __init__(self) -> None:
+        self.ids: dict[str, Remembered] = {}
+        """The newest explicit event ids."""
+        self.restarts: deque[float] = deque()
+        """When it was restarted, as far as that still counts."""
+        self.pause_key = 0
+        self.stop_reason: str | None = None
+        self.stop_waiters: list[asyncio.Future[None]] = []
+        self.birth_waiters: list[asyncio.Future[None]] = []
+
+    def remember(self, envelope: Envelope, limit: int) -> None:
+        """Remember an explicit event id, in the place of the oldest that is settled if there is no room."""
+        if len(self.ids) >= limit:
+            for event_id, known in self.ids.items():
+                if known.envelope is None:
+                    del self.ids[event_id]
+                    break
+        self.ids[envelope.event_id] = Remembered(envelope)
+
+    def conclude(self, envelope: Envelope, settlement: Settlement) -> None:
+        """Remember how an event ended if it was committed; otherwise its id may try again."""
+        known = self.ids.get(envelope.event_id)
+        if known is not None and known.envelope is envelope:
+            if settlement.kind == "committed":
+                known.envelope, known.settlement = None, settlement
+            else:
+                del self.ids[envelope.event_id]
+
+
+class Actor:
+    """One machine alive: a small slotted object. It has no task, and a mailbox only while something waits.
+
+    Attributes:
+        kind: Its class in this system.
+        id: Its id.
+        node: Its state; the root of the tree until it is born.
+        data: Its committed data. Never changed in place.
+        seq: How many transitions it has committed.
+        incarnation: How often it was restarted.
+        status: IDLE, READY, RUNNING, PAUSED, QUARANTINED or STOPPED.
+        mailbox: What waits, or None.
+        rare: What few machines need, or None.
+    """
+
+    __slots__ = ("data", "id", "incarnation", "kind", "mailbox", "node", "rare", "seq", "status")
+
+    def __init__(self, kind: Kind, machine_id: str, node: StateNode, data: dict[str, Any]) -> None:
+        self.kind = kind
+        self.id = machine_id
+        self.node = node
+        self.data = data
+        self.seq = 0
+        self.incarnation = 0
+        self.status = IDLE
+        self.mailbox: Mailbox | None = None
+        self.rare: Rare | None = None
+
+    async def turn(self, envelope: Envelope, worker: Worker) -> bool:
+        """Handle one event: receive → select → hooks → commit → believe → perform.
+
+        Returns:
+            Whether the worker may go on with this actor: False once a hook refused to end and was left behind.
+        """
+        # receive
+        kind = self.kind
+        event = envelope.event
+        turn = worker.turn = Turn(self, envelope)
+        machine = turn.machine = open_draft(kind.machine_class, self.data, turn)
+        perform.begin(turn)
+        CURRENT.set(turn)
+        reply: Any = None
+        try:
+            # select: pure
+            choice = select(self.node, event, machine)
+            if not isinstance(choice, Transition):
+                perform.set_aside(turn, choice)
+                return True
+            turn.choice = choice
+            turn.writable = True
+            # hooks: before, exit, body, enter, on the draft; any of them may refuse
+            for step in choice.steps:
+                turn.step = step
+                if step.arguments == 1:
+                    result = step.function(machine, event)
+                elif step.arguments == 2:  # noqa: PLR2004 -- (old, new)
+                    result = step.function(machine, choice.old, choice.new)
+                else:
+                    result = step.function(machine, choice.old, choice.new, event)
+                if step.is_async:
+                    perform.set_deadline(turn, step)
+                    result = await result
+                    if turn.interruption is not None:
+                        raise perform.Interrupted
+                if step.kind == "body":
+                    reply = result
+                elif result is not True and result is not None:
+                    raise perform.refusal(step, result)
+            # commit
+            turn.writable = False
+            reply = choice.reply.check(reply)
+            data = kind.rules.at_commit(self.data, draft_fields(machine)) if turn.drafted or choice.is_birth else self.data
+            # believe: memory changes only after the commit
+            self.node, self.data, self.seq = choice.target, data, self.seq + 1
+            turn.committed = True
+        except BaseException as error:  # noqa: BLE001 -- every kind of failure ends the event, not the runtime (C13)
+            return perform.roll_back(turn, error)
+        # perform: nothing leaves before the commit
+        try:
+            perform.committed(turn, choice, reply)
+            for step in choice.afters:
+                turn.step = step
+                try:
+                    if step.arguments == 2:  # noqa: PLR2004 -- (old, new)
+                        result = step.function(machine, choice.old, choice.new)
+                    else:
+                        result = step.function(machine, choice.old, choice.new, event)
+                    if step.is_async:
+                        perform.set_deadline(turn, step)
+                        await result
+                except BaseException as error:  # noqa: BLE001 -- what is committed stays committed
+                    perform.after_hook_failed(turn, step, error)
+                if turn.interruption is not None and perform.after_interruption(turn, step):
+                    return False
+        finally:
+            turn.close()
+        return True

@@ -1,0 +1,90 @@
+"""Callbacks: called with an event's outcome after its turn, in order per machine, holding nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from actorfsm.runtime.reply import safe_text
+from actorfsm.runtime.tasks import start_task
+from actorfsm.trace import Record
+
+if TYPE_CHECKING:
+    from actorfsm.event import Outcome
+    from actorfsm.runtime.envelope import Envelope
+    from actorfsm.runtime.parts import Parts
+
+__all__ = ["Callbacks"]
+
+
+class Callbacks:
+    """The callbacks that wait, a lane for each machine. A lane has a task only while something waits in it."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._lanes: dict[str, deque[tuple[Envelope, Outcome]]] = {}
+
+    def add(self, envelope: Envelope, outcome: Outcome) -> None:
+        """Call the event's callback, after those that wait already."""
+        lane = self._lanes.get(envelope.machine_id)
+        if lane is None:
+            self._lanes[envelope.machine_id] = lane = deque()
+            task = start_task(self._drain(envelope.machine_id, lane), self._parts.loop)
+            self._parts.keep(task, f"callbacks of {envelope.machine_id}")
+        if len(lane) >= self._parts.limits.callbacks:
+            self._report(envelope, f"{len(lane)} callbacks wait already: not called", None)
+            return
+        lane.append((envelope, outcome))
+
+    @property
+    def waiting(self) -> int:
+        """How many have not been called, or have not ended."""
+        return len(self._lanes)
+
+    async def _drain(self, machine_id: str, lane: deque[tuple[Envelope, Outcome]]) -> None:
+        try:
+            while lane:
+                envelope, outcome = lane.popleft()
+                await self._call(envelope, outcome)
+        finally:
+            del self._lanes[machine_id]
+
+    async def _call(self, envelope: Envelope, outcome: Outcome) -> None:
+        callback: Any = envelope.callback
+        timeout_s = self._parts.limits.callback_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                result = callback(outcome)
+                if inspect.isawaitable(result):
+                    await result
+        except KeyboardInterrupt:
+            raise
+        except TimeoutError as error:
+            self._report(envelope, f"a callback raised TimeoutError or took longer than {timeout_s:g} s", error)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            self._report(envelope, "a callback raised CancelledError", error)
+        except BaseException as error:  # noqa: BLE001 -- a callback cannot hurt the runtime (C13)
+            self._report(envelope, f"a callback raised {type(error).__name__}: {safe_text(error)}", error)
+
+    def _report(self, envelope: Envelope, reason: str, error: BaseException | None) -> None:
+        parts = self._parts
+        parts.counters.callbacks_failed += 1
+        if parts.sinks:
+            parts.emit_outside(
+                Record(
+                    "callback_failed",
+                    envelope.machine_name,
+                    envelope.machine_id,
+                    event_type=type(envelope.event).__name__,
+                    event_id=parts.event_id(envelope),
+                    causation_id=envelope.causation_id,
+                    correlation_id=envelope.correlation_id or parts.event_id(envelope),
+                    reason=reason,
+                    error=error,
+                )
+            )

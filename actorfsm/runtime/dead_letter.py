@@ -1,0 +1,57 @@
+"""Dead letters: events that could not be delivered, kept so that somebody can look.
+
+Bounded: the oldest make room for the newest, and a counter tells how many there were.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from actorfsm.event import Event
+
+__all__ = ["DeadLetter", "DeadLetters"]
+
+
+class DeadLetter(NamedTuple):
+    """An event that could not be delivered.
+
+    Attributes:
+        machine_id: For whom it was.
+        event: The event.
+        event_id: Its id.
+        reason: Why it could not be delivered.
+        at: When (UTC).
+        attempts: How often it was delivered and failed.
+    """
+
+    machine_id: str
+    event: Event[Any, Any]
+    event_id: str
+    reason: str
+    at: datetime
+    attempts: int = 0
+
+
+class DeadLetters:
+    """The newest dead letters of a system."""
+
+    def __init__(self, limit: int) -> None:
+        self._letters: deque[DeadLetter] = deque(maxlen=limit)
+        self.total = 0
+        """How many there were since the system started."""
+
+    def add(self, letter: DeadLetter) -> None:
+        """Keep a dead letter, in the place of the oldest if there is no room."""
+        self.total += 1
+        self._letters.append(letter)
+
+    def __iter__(self) -> Iterator[DeadLetter]:
+        return iter(tuple(self._letters))
+
+    def __len__(self) -> int:
+        return len(self._letters)

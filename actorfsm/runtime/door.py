@@ -1,0 +1,502 @@
+"""The door: what gets in, and how an answer gets out again.
+
+Every event passes here once, at its sender: the class must be one that the machine declares, ids and headers must be
+well-formed, what could be changed later is copied. Inside a turn a message waits for the commit, and an ask is checked
+against the wait-for graph.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from actorfsm.clock import Duration, seconds
+from actorfsm.errors import (
+    ActorFSMError,
+    AskTimeout,
+    EventIdConflict,
+    Expired,
+    InvalidEvent,
+    MachineExists,
+    MailboxFull,
+    NoSuchMachine,
+    ReadOnly,
+    SystemFailed,
+    SystemStopping,
+    WrongThread,
+)
+from actorfsm.event import Event, Outcome, Spawn, TransitionRequested
+from actorfsm.ids import check_event_id, check_machine_id
+from actorfsm.machine.snapshot import Snapshot
+from actorfsm.runtime import perform
+from actorfsm.runtime.actor import Actor
+from actorfsm.runtime.dead_letter import DeadLetter
+from actorfsm.runtime.envelope import Envelope, Settlement
+from actorfsm.runtime.receipt import Receipt
+from actorfsm.runtime.ref import Ref
+from actorfsm.runtime.reply import outcome_of, refuse
+from actorfsm.runtime.supervisor import rare_of
+from actorfsm.runtime.turn import CURRENT, Turn, checked_headers
+from actorfsm.trace import Record
+from actorfsm.values import copy_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from enum import Enum
+
+    from actorfsm.runtime.kind import Kind
+    from actorfsm.runtime.parts import Parts
+
+__all__ = ["Door"]
+
+
+class Door:
+    """Takes events in, for the machines of one system."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._loop = parts.loop
+        self._thread = threading.get_ident()
+        self._actors = parts.registry.actors
+        self._next_number = parts.ids.next_number
+        self._ask_timeout_s = parts.limits.ask_timeout_s
+
+    # -- ask ----------------------------------------------------------------------------------------------------
+
+    async def ask(
+        self,
+        machine_id: str,
+        event: Event[Any, Any],
+        *,
+        timeout: Duration | None = None,  # noqa: ASYNC109 -- a deadline of the event, not of this call alone
+        event_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Send an event and wait for its reply; see `Ref.ask`."""
+        turn = CURRENT.get()
+        timeout_s = None if timeout is None else seconds(timeout)
+        if turn is not None:
+            return await self.ask_in_turn(turn, machine_id, event, timeout_s, event_id, headers)
+        self._check_open(machine_id, event)
+        envelope = Envelope(event, machine_id, self._next_number(), self._loop.time())
+        if event_id is not None or headers is not None:
+            self._address(envelope, event_id, headers)
+        return await self._answer(envelope, self._ask_timeout_s if timeout_s is None else timeout_s)
+
+    async def ask_in_turn(
+        self,
+        turn: Turn,
+        target: Any,
+        event: Event[Any, Any],
+        timeout_s: float | None,
+        event_id: str | None,
+        headers: Mapping[str, str] | None,
+    ) -> Any:
+        """Ask on behalf of a machine: at once, within what remains of its own deadline, refused if it closes a cycle."""
+        turn.check_open(event)
+        self._check_thread(event)
+        machine_id = target.id if isinstance(target, Ref) else target
+        asker = turn.machine_id
+        if turn.holds_machine:
+            self._parts.waits.begin(asker, machine_id, event)
+        try:
+            derived = turn.next_ask_id()
+            envelope = self._caused(turn, event, machine_id, event_id or derived, headers)
+            envelope.has_own_id = True
+            envelope.keeps_settlement = True
+            limit_s = self._ask_timeout_s if timeout_s is None else timeout_s
+            if turn.envelope.deadline is not None:
+                limit_s = max(0.0, min(limit_s, turn.envelope.deadline - envelope.accepted_at))
+            return await self._answer(envelope, limit_s)
+        finally:
+            if turn.holds_machine:
+                self._parts.waits.end(asker, machine_id)
+
+    async def _answer(self, envelope: Envelope, timeout_s: float) -> Any:
+        envelope.is_ask = True
+        envelope.deadline = deadline = envelope.accepted_at + timeout_s
+        counters = self._parts.counters
+        if counters.pending_asks >= self._parts.limits.pending_asks:
+            counters.refused += 1
+            raise MailboxFull(
+                f"{counters.pending_asks:,} asks wait for their answers: the limit of this system",
+                machine_id=envelope.machine_id,
+                event=envelope.event,
+            )
+        try:
+            self.accept(envelope)
+        except ActorFSMError:
+            counters.refused += 1
+            raise
+        if not envelope.settled:
+            envelope.waiter = waiter = self._loop.create_future()
+            if not envelope.tick:
+                self._parts.deadlines.add(envelope, deadline)
+            counters.pending_asks += 1
+            try:
+                await waiter
+            finally:
+                counters.pending_asks -= 1
+                if envelope.tick:
+                    self._parts.deadlines.remove(envelope)
+            if not envelope.settled:
+                raise AskTimeout(
+                    f"{envelope.machine_id} was still handling {type(envelope.event).__name__} after {timeout_s:g} s: "
+                    "whether it will be done is unknown; ask again with the same event_id",
+                    machine_id=envelope.machine_id,
+                    event=envelope.event,
+                )
+        if envelope.error is not None:
+            raise envelope.error
+        return envelope.reply
+
+    # -- tell ---------------------------------------------------------------------------------------------------
+
+    def tell(  # noqa: PLR0913 -- what may be said of a message
+        self,
+        machine_id: str,
+        event: Event[Any, Any],
+        *,
+        event_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        callback: Callable[[Outcome], Any] | None = None,
+        reply_to: str | None = None,
+        timeout: Duration | None = None,
+    ) -> Receipt:
+        """Send an event and go on; see `Ref.tell`."""
+        turn = CURRENT.get()
+        if turn is not None:
+            turn.check_open(event)
+            self._check_thread(event)
+            receipt = turn.tell(machine_id, event, event_id, headers)
+            envelope = receipt._envelope  # noqa: SLF001 -- made here, by `prepare`
+        else:
+            self._check_thread(event)
+            envelope = Envelope(event, machine_id, self._next_number(), self._loop.time())
+            if event_id is not None or headers is not None:
+                self._address(envelope, event_id, headers)
+            envelope.keeps_settlement = True
+            receipt = Receipt(envelope, self._parts, CURRENT.get)
+        envelope.callback = callback
+        envelope.reply_to = None if reply_to is None else check_machine_id(reply_to)
+        if timeout is not None:
+            envelope.deadline = envelope.accepted_at + seconds(timeout)
+        if turn is None:
+            self._accept_or_bury(envelope)
+        return receipt
+
+    def request_transition(
+        self, machine_id: str, new_state: Enum, callback: Callable[[bool, Any, Any], Any] | None
+    ) -> Receipt:
+        """Queue a request to go to a state; see `Ref.request_transition`."""
+        event = TransitionRequested(to=new_state)
+        told = None if callback is None else lambda outcome: callback(outcome.success, outcome.old, new_state)
+        return self.tell(machine_id, event, callback=told)
+
+    def snapshot(self, machine_id: str) -> Snapshot[Any]:
+        """Return a machine's last committed state; see `Ref.snapshot`."""
+        actor = self._parts.registry.alive(machine_id)
+        if actor is None:
+            raise NoSuchMachine(f"no machine {machine_id!r} is alive", machine_id=machine_id)
+        return Snapshot(
+            machine=actor.kind.name,
+            machine_id=actor.id,
+            state=actor.node.member,
+            data=actor.kind.rules.copy(actor.data),
+            seq=actor.seq,
+            incarnation=actor.incarnation,
+            allowed=actor.node.allowed,
+        )
+
+    def _accept_or_bury(self, envelope: Envelope) -> None:
+        """Nobody need look at a receipt, so what was refused is a dead letter too."""
+        try:
+            self._check_open(envelope.machine_id, envelope.event)
+            self.accept(envelope)
+        except (InvalidEvent, WrongThread):
+            raise
+        except ActorFSMError as error:
+            self._refuse(envelope, error)
+
+    def _refuse(self, envelope: Envelope, error: ActorFSMError) -> None:
+        parts = self._parts
+        parts.counters.refused += 1
+        parts.bury(envelope, str(error))
+        refuse(envelope, error)
+        event_id = parts.event_id(envelope)
+        if envelope.callback is not None:
+            settlement = Settlement("dead_lettered", None, None, None, error, str(error), 0)
+            parts.callbacks.add(envelope, outcome_of(envelope, event_id, settlement))
+        if parts.sinks:
+            parts.emit_outside(
+                Record(
+                    "dead_lettered",
+                    envelope.machine_name,
+                    envelope.machine_id,
+                    event_type=type(envelope.event).__name__,
+                    event_id=event_id,
+                    causation_id=envelope.causation_id,
+                    correlation_id=envelope.correlation_id or event_id,
+                    reason=str(error),
+                    error=error,
+                    event=envelope.event,
+                )
+            )
+
+    # -- messages of machines -----------------------------------------------------------------------------------
+
+    def prepare(
+        self,
+        target: Any,
+        event: Event[Any, Any],
+        turn: Turn,
+        event_id: str,
+        headers: Mapping[str, str] | None,
+        *,
+        has_own_id: bool = False,
+    ) -> tuple[Receipt, Envelope]:
+        """Make the envelope of a message that waits for the commit of the turn that sends it."""
+        machine_id = target.id if isinstance(target, Ref) else target
+        envelope = self._caused(turn, event, machine_id, event_id, headers)
+        envelope.has_own_id = has_own_id
+        envelope.keeps_settlement = True
+        envelope.sender = turn
+        actor = self._actors.get(machine_id)
+        if actor is not None:
+            self._check_event(actor.kind, envelope)
+        elif not isinstance(event, Event):
+            raise InvalidEvent(f"{event!r} is not an event", machine_id=machine_id)
+        return Receipt(envelope, self._parts, CURRENT.get), envelope
+
+    def deliver(self, envelope: Envelope) -> None:
+        """Deliver a message that a machine has sent; what cannot be delivered is a dead letter."""
+        counters = self._parts.counters
+        counters.accepted += 1
+        counters.outgoing += 1
+        envelope.outgoing = True
+        try:
+            self.accept(envelope)
+        except ActorFSMError as error:
+            counters.outgoing -= 1
+            counters.outcomes["dead_lettered"] += 1
+            envelope.outgoing = False
+            counters.refused -= 1
+            self._refuse(envelope, error)
+
+    def send_outcome(self, envelope: Envelope, outcome: Outcome) -> None:
+        """Send an event's outcome to the machine that its sender named."""
+        assert envelope.reply_to is not None  # noqa: S101 -- checked by the caller
+        reply = Envelope(outcome, envelope.reply_to, self._next_number(), self._loop.time())
+        event_id = self._parts.event_id(envelope)
+        reply.causation_id, reply.headers = event_id, envelope.headers
+        reply.correlation_id = envelope.correlation_id or event_id
+        self.deliver(reply)
+
+    def wake_refused(self, envelope: Envelope) -> None:
+        """Tell whoever waits for a message that it was never sent."""
+        assert envelope.refusal is not None  # noqa: S101 -- set by the caller
+        refuse(envelope, envelope.refusal)
+
+    # -- birth --------------------------------------------------------------------------------------------------
+
+    async def spawn(
+        self,
+        kind: Kind,
+        machine_id: str,
+        data: Mapping[str, Any] | None,
+        event_id: str | None,
+        headers: Mapping[str, str] | None,
+    ) -> None:
+        """Create a machine and wait until its birth is finished; see `ActorSystem.spawn`."""
+        event = Spawn()
+        turn = CURRENT.get()
+        if turn is not None:
+            turn.check_open(event)
+        self._check_thread(event)
+        if turn is None:
+            self._check_open(machine_id, event)
+        check_machine_id(machine_id)
+        if kind.definition.initial is None:
+            births = ", ".join(cls.__name__ for cls in kind.definition.births)
+            raise InvalidEvent(f"{kind.name} has no initial state: it is born by {births}", machine_id=machine_id)
+        known = self._actors.get(machine_id)
+        if known is not None and (event_id is None or not self._knows(known, event_id)):
+            raise MachineExists(f"{machine_id} exists already, as {known.kind.name}", machine_id=machine_id)
+        if turn is None:
+            envelope = Envelope(event, machine_id, self._next_number(), self._loop.time())
+            self._address(envelope, event_id, headers)
+        else:
+            envelope = self._caused(turn, event, machine_id, event_id or turn.next_ask_id(), headers)
+            envelope.has_own_id = envelope.keeps_settlement = True
+        if known is None:
+            self._actors[machine_id] = Actor(kind, machine_id, kind.root, kind.rules.at_birth(data))
+        await self._answer(envelope, self._ask_timeout_s)
+
+    def _knows(self, actor: Actor, event_id: str) -> bool:
+        known = None if actor.rare is None else actor.rare.ids.get(event_id)
+        return known is not None and isinstance(known.event, Spawn)
+
+    def _give_birth(self, envelope: Envelope) -> Actor:
+        machine_id = check_machine_id(envelope.machine_id)
+        kind = self._parts.registry.births.get(type(envelope.event))
+        if kind is None:
+            if not isinstance(envelope.event, Event):
+                raise InvalidEvent(f"{envelope.event!r} is not an event", machine_id=machine_id)
+            raise NoSuchMachine(
+                f"no machine {machine_id}: spawn it, or send an event that a birth transition takes "
+                f"({type(envelope.event).__name__} is none)",
+                machine_id=machine_id,
+                event=envelope.event,
+            )
+        self._actors[machine_id] = actor = Actor(kind, machine_id, kind.root, kind.rules.before_birth())
+        return actor
+
+    # -- checks -------------------------------------------------------------------------------------------------
+
+    def accept(self, envelope: Envelope) -> None:
+        """Bring an event to its machine's mailbox.
+
+        Raises:
+            ActorFSMError: It is not accepted; nothing was changed.
+        """
+        actor = self._actors.get(envelope.machine_id)
+        if actor is None:
+            actor = self._give_birth(envelope)
+        self._check_event(actor.kind, envelope)
+        if envelope.has_own_id and self._is_repetition(actor, envelope):
+            return
+        try:
+            self._parts.dispatcher.admit(actor, envelope)
+        except ActorFSMError:
+            if envelope.has_own_id:
+                rare_of(actor).ids.pop(envelope.event_id, None)
+            raise
+
+    def _check_event(self, kind: Kind, envelope: Envelope) -> None:
+        event = envelope.event
+        spec = kind.events.get(event.__class__)
+        if spec is None:
+            self._refuse_class(kind, envelope)
+        elif spec.mutable:
+            envelope.event = copy_value(event)
+        if event.__class__ is TransitionRequested and type(event.to) is not kind.definition.state_class:
+            raise InvalidEvent(
+                f"{event.to!r} is not a state of {kind.name}: it has those of {kind.definition.state_class.__name__}",
+                machine_id=envelope.machine_id,
+                event=event,
+            )
+
+    def _refuse_class(self, kind: Kind, envelope: Envelope) -> None:
+        event = envelope.event
+        takes = ", ".join(sorted(spec.name for spec in kind.events.values() if spec.event_class is not Spawn))
+        what = type(event).__name__ if isinstance(event, Event) else f"{type(event).__name__}, which is no event"
+        raise InvalidEvent(
+            f"{kind.name} {envelope.machine_id} does not take {what}; it takes {takes}",
+            machine_id=envelope.machine_id,
+            event=event,
+        )
+
+    def _is_repetition(self, actor: Actor, envelope: Envelope) -> bool:
+        """Join the event in flight with the same id, or answer from the record; otherwise remember the id."""
+        rare = rare_of(actor)
+        known = rare.ids.get(envelope.event_id)
+        if known is None:
+            rare.remember(envelope, actor.kind.options.remembered_ids)
+            return False
+        if type(known.event) is not type(envelope.event) or known.event != envelope.event:
+            raise EventIdConflict(
+                f"{actor.id} knows the event id {envelope.event_id!r} as a {type(known.event).__name__} with other content",
+                machine_id=actor.id,
+                event=envelope.event,
+            )
+        envelope.actor = actor
+        counters = self._parts.counters
+        if envelope.outgoing:
+            envelope.outgoing = False
+            counters.outgoing -= 1
+        else:
+            counters.accepted += 1
+        if known.envelope is not None:
+            known.envelope.joined = [*(known.envelope.joined or ()), envelope]
+            counters.joined += 1
+            envelope.joins = known.envelope
+            if envelope.deadline is not None:
+                self._parts.deadlines.add(envelope, envelope.deadline)
+        elif known.settlement is not None:
+            perform.settle_duplicate(actor, envelope, known.settlement)
+        return True
+
+    def _caused(
+        self, turn: Turn, event: Event[Any, Any], machine_id: Any, event_id: str, headers: Mapping[str, str] | None
+    ) -> Envelope:
+        parent = turn.envelope
+        envelope = Envelope(event, check_machine_id(machine_id), self._next_number(), self._loop.time())
+        envelope.event_id = check_event_id(event_id)
+        envelope.causation_id = self._parts.event_id(parent)
+        envelope.headers = parent.headers if headers is None else self._headers({**(parent.headers or {}), **headers})
+        envelope.correlation_id = (envelope.headers or {}).get("correlation_id") or (
+            parent.correlation_id or envelope.causation_id
+        )
+        return envelope
+
+    def _address(self, envelope: Envelope, event_id: str | None, headers: Mapping[str, str] | None) -> None:
+        if event_id is not None:
+            envelope.event_id = check_event_id(event_id)
+            envelope.has_own_id = envelope.keeps_settlement = True
+        if headers is not None:
+            envelope.headers = self._headers(headers)
+            envelope.correlation_id = envelope.headers.get("correlation_id")
+
+    def _headers(self, headers: Mapping[str, str]) -> dict[str, str]:
+        return checked_headers(headers, self._parts.limits.header_count, self._parts.limits.header_bytes)
+
+    def _check_thread(self, event: Any) -> None:
+        if threading.get_ident() != self._thread:
+            raise WrongThread(
+                f"{type(event).__name__} was sent from the thread {threading.current_thread().name}; a system is used from "
+                "the thread of its event loop: hand the call over with loop.call_soon_threadsafe",
+                event=event,
+            )
+
+    def _check_open(self, machine_id: str, event: Any) -> None:
+        if threading.get_ident() != self._thread:
+            self._check_thread(event)
+        if self._parts.stopping:
+            if self._parts.failed_with is not None:
+                raise SystemFailed("the system has failed", machine_id=machine_id, event=event) from self._parts.failed_with
+            raise SystemStopping("the system is stopping, or has stopped", machine_id=machine_id, event=event)
+
+    # -- deadlines ----------------------------------------------------------------------------------------------
+
+    def expire(self, envelope: Envelope) -> None:
+        """Follow a deadline that has passed: an event not yet begun is removed, one being handled keeps its turn."""
+        actor: Actor = envelope.actor
+        if envelope.begun or envelope.settled:
+            if envelope.waiter is not None and not envelope.waiter.done():
+                envelope.waiter.set_result(None)
+            return
+        if envelope.joins is not None:
+            envelope.joins.joined.remove(envelope)
+        elif actor.mailbox is not None:
+            actor.mailbox.remove(envelope)
+        what = type(envelope.event).__name__
+        if envelope.room_only:
+            error: ActorFSMError = MailboxFull(
+                f"{actor.id} had no room for {what} in {actor.kind.options.mailbox.wait_timeout_s:g} s",
+                machine_id=actor.id,
+                event=envelope.event,
+            )
+        else:
+            error = Expired(
+                f"{actor.id} had not begun {what} when its deadline passed: it was removed, it is surely not done",
+                machine_id=actor.id,
+                event=envelope.event,
+            )
+        if envelope.outside and not envelope.outgoing:
+            self._refuse(envelope, error)
+        elif envelope.room_only:
+            perform.end_undelivered(actor, envelope, error)
+        else:
+            perform.settle(actor, envelope, "expired", actor.node.member, None, error=error)
+        if actor.node.parent is None and not envelope.joins:
+            actor.kind.supervisor.birth_failed(actor)

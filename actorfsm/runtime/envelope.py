@@ -1,0 +1,125 @@
+"""The envelope: an event on its way, with all that must travel with it.
+
+The first group of attributes is what would cross a process border: plain data. The second is the sender's local half: how
+the answer gets back within this process.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from actorfsm.errors import ActorFSMError
+    from actorfsm.event import Event, Outcome, OutcomeKind
+
+__all__ = ["Envelope", "Settlement"]
+
+
+class Settlement:
+    """How an event ended, before anybody asked for it as an `Outcome`."""
+
+    __slots__ = ("duplicate", "error", "kind", "new", "old", "reason", "reply", "seq")
+
+    def __init__(  # noqa: PLR0913, PLR0917 -- a row of eight columns
+        self,
+        kind: OutcomeKind,
+        old: Any,
+        new: Any,
+        reply: Any,
+        error: ActorFSMError | None,
+        reason: str,
+        seq: int,
+        *,
+        duplicate: bool = False,
+    ) -> None:
+        self.kind: OutcomeKind = kind
+        self.old = old
+        self.new = new
+        self.reply = reply
+        self.error = error
+        self.reason = reason
+        self.seq = seq
+        self.duplicate = duplicate
+
+
+class Envelope:
+    """An event on its way.
+
+    A plain class whose rare attributes are class-level defaults: an ask then sets six of them, which is 0.3 µs less than a
+    frozen dataclass of all.
+
+    Attributes:
+        event: The event.
+        machine_id: For whom.
+        event_id: Its id as text; empty until somebody needs it, see `Parts.event_id`.
+        has_own_id: Whether the sender chose the id, so that it is applied once.
+        number: The counter that the id is made from.
+        headers: Strings that are inherited by what the event causes.
+        causation_id: Id of the event in whose turn this one was sent.
+        correlation_id: Id of the conversation, if it is not this event's own.
+        deadline: When the sender gives up, on the loop's clock.
+        reply_to: Id of the machine that gets the `Outcome`.
+        accepted_at: When it was accepted, on the loop's clock.
+        attempt: How often it was delivered before.
+    """
+
+    event_id: str = ""
+    has_own_id: bool = False
+    headers: dict[str, str] | None = None
+    causation_id: str | None = None
+    correlation_id: str | None = None
+    deadline: float | None = None
+    reply_to: str | None = None
+    attempt: int = 0
+
+    # The sender's local half.
+    actor: Any = None
+    """The actor in whose mailbox it is."""
+    machine_name: str = ""
+    """Name of the receiver's class, once that is known."""
+    tick: int = 0
+    """Its place in the wheel of deadlines; 0 if it has none."""
+    begun: bool = False
+    """Whether its turn has begun, so that its deadline no longer removes it."""
+    is_ask: bool = False
+    waiter: asyncio.Future[Any] | None = None
+    """The asker's future, if the answer was not there at once."""
+    accepted: bool = False
+    settled: bool = False
+    reply: Any = None
+    error: ActorFSMError | None = None
+    """The typed error for the asker."""
+    keeps_settlement: bool = False
+    """Whether somebody may ask for the outcome later: a receipt, a callback, a record of ids."""
+    settlement: Settlement | None = None
+    callback: Callable[[Outcome], Any] | None = None
+    refusal: ActorFSMError | None = None
+    """Why it was never accepted."""
+    outside: bool = False
+    """Whether it waits for room in the receiver's mailbox."""
+    room_only: bool = False
+    """Whether its deadline is only for the wait outside."""
+    outgoing: bool = False
+    """Whether a machine sent it: accepted with the sender's commit."""
+    accept_waiters: list[asyncio.Future[None]] | None = None
+    outcome_waiters: list[asyncio.Future[None]] | None = None
+    joined: Any = None
+    """Duplicates that wait for the same outcome: a list of envelopes."""
+    joins: Envelope | None = None
+    """The event in flight whose outcome this duplicate waits for."""
+    sender: Any = None
+    """The turn that sent it, until that turn is over."""
+    own_depth: int = 0
+    """How many events that the machine raised itself led to this one, in a row."""
+
+    def __init__(self, event: Event[Any, Any], machine_id: str, number: int, accepted_at: float) -> None:
+        self.event = event
+        self.machine_id = machine_id
+        self.number = number
+        self.accepted_at = accepted_at
+
+    def __repr__(self) -> str:
+        return f"<{type(self.event).__name__} #{self.event_id or self.number} for {self.machine_id}>"

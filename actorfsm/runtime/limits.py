@@ -1,0 +1,40 @@
+"""The bounds and deadlines of a system, with their units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Limits"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one system; those of a mailbox are the machine class's own.
+
+    Attributes:
+        ask_timeout_s: Deadline of an ask that names none, in seconds.
+        grace_s: How long a hook may take to end after it was cancelled, in seconds.
+        callback_timeout_s: Deadline of a callback, in seconds.
+        stop_timeout_s: How long `stop` waits for queues to be finished, in seconds.
+        pending_asks: Asks that may wait for an answer at a time.
+        dead_letters: How many of the newest dead letters are kept.
+        callbacks: Callbacks that may wait at one machine.
+        header_count: Headers of one event.
+        header_bytes: Characters of one event's headers, names and values together.
+        turns_per_step: Events handled before the event loop gets its turn, over all machines.
+        events_in_a_row: Events that one machine handles before the next ready one has its turn.
+        inline_depth: How deep asks that are handled at once may nest before they queue.
+    """
+
+    ask_timeout_s: float = 10.0
+    grace_s: float = 5.0
+    callback_timeout_s: float = 30.0
+    stop_timeout_s: float = 30.0
+    pending_asks: int = 100_000
+    dead_letters: int = 1_000
+    callbacks: int = 10_000
+    header_count: int = 32
+    header_bytes: int = 8_192
+    turns_per_step: int = 128
+    events_in_a_row: int = 8
+    inline_depth: int = 16

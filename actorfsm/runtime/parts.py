@@ -1,0 +1,123 @@
+"""The parts that one system is made of, handed down to all that lives in it: there is no state at module level."""
+
+from __future__ import annotations
+
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+from actorfsm.runtime.dead_letter import DeadLetter, DeadLetters
+from actorfsm.runtime.stats import Counters
+from actorfsm.runtime.waits import WaitGraph
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+    from random import Random
+
+    from actorfsm.clock import Clock
+    from actorfsm.ids import EventIds
+    from actorfsm.runtime.callbacks import Callbacks
+    from actorfsm.runtime.dispatcher import Dispatcher
+    from actorfsm.runtime.door import Door
+    from actorfsm.runtime.envelope import Envelope
+    from actorfsm.runtime.limits import Limits
+    from actorfsm.runtime.registry import Registry
+    from actorfsm.runtime.timers import DeadlineWheel, HookSweeper, Timers
+    from actorfsm.trace import Record, Sink
+
+__all__ = ["Parts"]
+
+
+class Parts:
+    """What the actors of one system share.
+
+    Attributes:
+        stopping: Whether events from outside are refused.
+        failed_with: What killed a task of the runtime itself, if anything did.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    registry: Registry
+    callbacks: Callbacks
+    door: Door
+    dispatcher: Dispatcher
+    deadlines: DeadlineWheel
+    sweeper: HookSweeper
+    timers: Timers
+
+    def __init__(  # noqa: PLR0913, PLR0917 -- the composition root names every part once
+        self,
+        clock: Clock,
+        random: Random,
+        ids: EventIds,
+        services: Any,
+        limits: Limits,
+        sinks: tuple[Sink, ...],
+        on_quarantine: Callable[[str, BaseException], Any] | None,
+    ) -> None:
+        self.clock = clock
+        self.random = random
+        self.ids = ids
+        self.services = services
+        self.limits = limits
+        self.sinks = sinks
+        self.on_quarantine = on_quarantine
+        self.counters = Counters()
+        self.dead_letters = DeadLetters(limits.dead_letters)
+        self.waits = WaitGraph()
+        self.background: dict[asyncio.Future[Any], str] = {}
+        """Tasks beside the turns: callbacks, detached hooks, what hooks left behind; with what to call them."""
+        self.stopping = False
+        self.failed_with: BaseException | None = None
+        self.changed: asyncio.Future[None] | None = None
+        self.on_failure: Callable[[BaseException], None] = lambda error: None
+
+    def event_id(self, envelope: Envelope) -> str:
+        """Return the event's id, made on demand."""
+        if not envelope.event_id:
+            envelope.event_id = self.ids.text(envelope.number)
+        return envelope.event_id
+
+    def emit(self, record: Record) -> None:
+        """Give a record to every sink, from a turn."""
+        for sink in self.sinks:
+            try:
+                sink(record)
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # noqa: BLE001 -- a sink cannot hurt the runtime (C13)
+                self.counters.sinks_failed += 1
+
+    def emit_outside(self, record: Record) -> None:
+        """Give a record to every sink, from a caller's context, whose variables do not belong to the machine."""
+        if self.sinks:
+            Context().run(self.emit, record)
+
+    def bury(self, envelope: Envelope, reason: str) -> None:
+        """Keep an event as a dead letter."""
+        self.dead_letters.add(
+            DeadLetter(
+                envelope.machine_id,
+                envelope.event,
+                self.event_id(envelope),
+                reason,
+                self.clock.now(),
+                envelope.attempt,
+            )
+        )
+
+    def keep(self, task: asyncio.Future[Any], name: str) -> None:
+        """Hold a task beside the turns until it ends."""
+        self.background[task] = name
+        task.add_done_callback(self._drop)
+
+    def _drop(self, task: asyncio.Future[Any]) -> None:
+        self.background.pop(task, None)
+        if not task.cancelled():
+            task.exception()  # retrieved: its owner reported it
+        self.note_change()
+
+    def note_change(self) -> None:
+        """Wake whoever waits for the system to come to rest."""
+        if self.changed is not None and not self.changed.done():
+            self.changed.set_result(None)

@@ -1,0 +1,452 @@
+"""Perform: what follows from a turn. Replies, callbacks, messages, the trace record, or the rollback and its answer.
+
+`settle` is the one place where an event ends; every event passes it exactly once (C7).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from actorfsm.errors import (
+    ActorFSMError,
+    HookFailed,
+    InvalidData,
+    MailboxFull,
+    NoSuchMachine,
+    Unhandled,
+    Veto,
+    Vetoed,
+)
+from actorfsm.machine.machine import open_draft
+from actorfsm.machine.selection import guards_that_refused
+from actorfsm.runtime.envelope import Envelope, Settlement
+from actorfsm.runtime.mailbox import Mailbox
+from actorfsm.runtime.reply import finish, outcome_of, refuse, safe_text
+from actorfsm.runtime.tasks import start_task
+from actorfsm.runtime.turn import CURRENT, Turn
+from actorfsm.trace import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from actorfsm.event import OutcomeKind
+    from actorfsm.machine.definition import Choice, Step, Transition
+    from actorfsm.runtime.actor import Actor
+    from actorfsm.runtime.parts import Parts
+
+__all__ = [
+    "Interrupted",
+    "after_hook_failed",
+    "after_interruption",
+    "begin",
+    "committed",
+    "failure_of",
+    "record_of",
+    "refusal",
+    "roll_back",
+    "set_aside",
+    "set_deadline",
+    "settle",
+]
+
+
+class Interrupted(BaseException):
+    """A hook came back although the runtime had cancelled it; what it returned does not count."""
+
+
+def begin(turn: Turn) -> None:
+    """Note that the event's turn begins: from now on its deadline no longer removes it."""
+    turn.envelope.begun = True
+    parts = turn.actor.kind.parts
+    parts.counters.in_flight += 1
+    if parts.sinks:
+        turn.started_at = parts.loop.time()
+
+
+def set_deadline(turn: Turn, step: Step) -> None:
+    """Let the sweeper know when the step must have ended."""
+    parts = turn.actor.kind.parts
+    turn.step_deadline = deadline = parts.loop.time() + step.timeout_s
+    if deadline < parts.sweeper.next_check:
+        parts.sweeper.arm(deadline)
+
+
+def refusal(step: Step, verdict: Any) -> BaseException:
+    """Return what a hook's answer other than True and None means."""
+    if verdict is False:
+        return Veto()
+    if isinstance(verdict, Veto):
+        return verdict
+    if asyncio.iscoroutine(verdict):
+        verdict.close()
+        return TypeError(f"{step.name} returned a coroutine: write it as `async def`")
+    return TypeError(
+        f"{step.name} returned {type(verdict).__name__}; a hook returns True or None to allow, False or a Veto to refuse"
+    )
+
+
+# -- the three ends of a turn ---------------------------------------------------------------------------------------
+
+
+def committed(turn: Turn, choice: Transition, reply: Any) -> None:
+    """Let out what waited for the commit: own events, reply, messages; start what runs beside the machine."""
+    actor, envelope = turn.actor, turn.envelope
+    if choice.changes_state and actor.mailbox is not None:
+        _state_changed(actor)
+    if turn.own_events is not None:
+        _raise_own(actor, turn.own_events)
+    settle(actor, envelope, "committed", turn.old, choice.new, reply, turn=turn)
+    if turn.outgoing is not None:
+        _send(turn, turn.outgoing)
+    for step in choice.detached:
+        _start_detached(turn, choice, step)
+    if choice.is_birth or turn.stops_machine:
+        actor.kind.supervisor.committed(turn, choice)
+
+
+def set_aside(turn: Turn, choice: Choice | None) -> None:
+    """End the turn of an event that no transition took: postponed, or unhandled."""
+    actor, envelope = turn.actor, turn.envelope
+    turn.close()
+    if choice is None:
+        settle_unhandled(actor, envelope, turn)
+        if actor.node.parent is None:
+            actor.kind.supervisor.birth_failed(actor)
+        return
+    mailbox = actor.mailbox = actor.mailbox or Mailbox()
+    limit = actor.kind.options.postpone_limit
+    if mailbox.postponed is not None and len(mailbox.postponed) >= limit:
+        error = MailboxFull(
+            f"{actor.id}: {limit} events are postponed already", machine_id=actor.id, event=envelope.event
+        )
+        actor.kind.parts.bury(envelope, str(error))
+        settle(actor, envelope, "dead_lettered", actor.node.member, None, error=error, turn=turn)
+        return
+    envelope.begun = False
+    actor.kind.parts.counters.in_flight -= 1
+    mailbox.postpone(envelope)
+
+
+def roll_back(turn: Turn, error: BaseException) -> bool:
+    """End the turn of an event that was refused or failed. The draft is dropped; that is the rollback.
+
+    Returns:
+        Whether the worker may go on with the actor.
+
+    Raises:
+        KeyboardInterrupt: It is a signal to shut down, not a failure.
+        GeneratorExit: The loop is gone.
+    """
+    if turn.closed:
+        return False  # left behind by the sweeper, which has answered the event already
+    if isinstance(error, GeneratorExit) and asyncio._get_running_loop() is None:  # noqa: SLF001 -- the quiet question
+        raise error
+    turn.close()
+    actor, envelope = turn.actor, turn.envelope
+    if isinstance(error, KeyboardInterrupt):
+        actor.kind.parts.bury(envelope, "interrupted")
+        settle(actor, envelope, "dead_lettered", turn.old, turn.new, reason="interrupted", turn=turn)
+        raise error
+    if isinstance(error, Veto):
+        by = turn.step.name if turn.step is not None else getattr(error, "by", "guard")
+        reason = str(error.reason)
+        text = f"{actor.id}: {type(envelope.event).__name__} was refused by {by}" + (f": {reason}" if reason else "")
+        vetoed = Vetoed(text, by=by, reason=reason, machine_id=actor.id, event=envelope.event)
+        settle(actor, envelope, "vetoed", turn.old, turn.new, error=vetoed, reason=reason, hook=by, turn=turn)
+    else:
+        actor.kind.supervisor.event_failed(turn, failure_of(turn, error))
+    if actor.node.parent is None:
+        actor.kind.supervisor.birth_failed(actor)
+    return True
+
+
+def failure_of(turn: Turn, error: BaseException) -> HookFailed:
+    """Return the typed failure for what user code raised."""
+    actor, event = turn.actor, turn.envelope.event
+    hook = "guard" if turn.step is None else turn.step.name
+    if turn.interruption is not None:
+        error = _interruption(turn)
+    elif isinstance(error, InvalidData):
+        hook = "commit"
+    elif isinstance(error, HookFailed) and turn.step is None:
+        hook = error.hook
+        error = error.__cause__ or error
+    said = safe_text(error)
+    failure = HookFailed(
+        f"{actor.id}: {type(event).__name__} failed in {hook}: {type(error).__name__}" + (f": {said}" if said else ""),
+        hook=hook,
+        machine_id=actor.id,
+        event=event,
+    )
+    failure.__cause__ = error
+    _add_note(error, f"while {actor.id} handled {type(event).__name__} {actor.kind.parts.event_id(turn.envelope)}")
+    return failure
+
+
+def _interruption(turn: Turn) -> BaseException:
+    task = asyncio.current_task()
+    if turn.interruption == "stopping":
+        return TimeoutError("the system was stopped")
+    if task is not None and task.cancelling():
+        task.uncancel()  # it was ours, and has done its work
+    limit = 0 if turn.step is None else turn.step.timeout_s
+    return TimeoutError(f"took longer than {limit:g} s")
+
+
+def _add_note(error: BaseException, note: str) -> None:
+    try:
+        error.add_note(note)
+    except Exception:  # noqa: BLE001, S110 -- a note is a courtesy; an evil exception may refuse it
+        pass
+
+
+# -- after-hooks ----------------------------------------------------------------------------------------------------
+
+
+def after_hook_failed(turn: Turn, step: Step, error: BaseException) -> None:
+    """Record that an after-hook raised; the event stays committed."""
+    if isinstance(error, KeyboardInterrupt) or (
+        isinstance(error, GeneratorExit) and asyncio._get_running_loop() is None  # noqa: SLF001 -- the quiet question
+    ):
+        raise error
+    if turn.interruption is not None:
+        return  # reported by `after_interruption`, or by the sweeper that left it behind
+    report_after_hook(turn, step, error)
+
+
+def after_interruption(turn: Turn, step: Step) -> bool:
+    """Record that an after-hook exceeded its deadline; return whether it was left behind."""
+    if turn.closed:
+        return True
+    error = _interruption(turn)
+    turn.interruption = None
+    report_after_hook(turn, step, error)
+    return False
+
+
+def report_after_hook(turn: Turn, step: Step, error: BaseException) -> None:
+    parts = turn.actor.kind.parts
+    parts.counters.after_hooks_failed += 1
+    if parts.sinks:
+        reason = f"{type(error).__name__}: {safe_text(error)}"
+        parts.emit(record_of(turn.actor, turn.envelope, "after_hook_failed", turn, reason, step.name, error))
+
+
+def _start_detached(turn: Turn, choice: Transition, step: Step) -> None:
+    parts = turn.actor.kind.parts
+    task = start_task(_run_detached(turn, choice, step, turn.actor.data), parts.loop)
+    parts.keep(task, f"{turn.actor.id}.{step.name}")
+
+
+async def _run_detached(origin: Turn, choice: Transition, step: Step, data: dict[str, Any]) -> None:
+    turn = Turn(origin.actor, origin.envelope)
+    turn.step, turn.choice, turn.committed, turn.holds_machine = step, choice, True, False
+    turn.started_at = origin.started_at
+    actor = origin.actor
+    turn.machine = open_draft(actor.kind.machine_class, data, turn)
+    CURRENT.set(turn)
+    arguments = (choice.old, choice.new) if step.arguments == 2 else (choice.old, choice.new, origin.envelope.event)  # noqa: PLR2004
+    try:
+        async with asyncio.timeout(step.timeout_s):
+            result = step.function(turn.machine, *arguments)
+            if step.is_async:
+                await result
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        report_after_hook(turn, step, error)
+    except BaseException as error:  # noqa: BLE001 -- what is committed stays committed
+        after_hook_failed(turn, step, error)
+    finally:
+        turn.close()
+
+
+# -- the one place where an event ends --------------------------------------------------------------------------------
+
+
+def settle(  # noqa: PLR0913, PLR0917 -- the columns of an outcome
+    actor: Actor,
+    envelope: Envelope,
+    kind: OutcomeKind,
+    old: Any,
+    new: Any,
+    reply: Any = None,
+    error: ActorFSMError | None = None,
+    reason: str = "",
+    hook: str | None = None,
+    turn: Turn | None = None,
+    *,
+    duplicate: bool = False,
+) -> None:
+    """End an event: count it, answer whoever waits, record it."""
+    parts = actor.kind.parts
+    counters = parts.counters
+    counters.outcomes[kind] += 1
+    if envelope.begun:
+        counters.in_flight -= 1
+    elif envelope.outgoing:
+        counters.outgoing -= 1
+        envelope.outgoing = False
+    elif envelope.joins is not None:
+        counters.joined -= 1
+    if envelope.tick:
+        parts.deadlines.remove(envelope)
+    envelope.settled = True
+    envelope.reply, envelope.error = reply, error
+    waiter = envelope.waiter
+    if waiter is not None:
+        if waiter.done():
+            counters.late_replies += 1
+        else:
+            waiter.set_result(None)
+    if envelope.keeps_settlement:
+        reason = reason or (safe_text(error) if error is not None else "")
+        _conclude(actor, envelope, Settlement(kind, old, new, reply, error, reason, actor.seq, duplicate=duplicate))
+    if parts.sinks:
+        reason = reason or ("" if error is None else safe_text(error))
+        record = record_of(actor, envelope, kind, turn, reason, hook, error, old, new, duplicate=duplicate)
+        (parts.emit_outside if turn is None else parts.emit)(record)
+
+
+def settle_unhandled(actor: Actor, envelope: Envelope, turn: Turn | None) -> None:
+    """End an event that the machine has no transition for in its state."""
+    node, event = actor.node, envelope.event
+    guards = guards_that_refused(node, event)
+    allowed = [name for name in node.allowed if name != "Spawn"]
+    said = f"; the guards {', '.join(guards)} said no" if guards else ""
+    error = Unhandled(
+        f"{actor.id} has no transition for {type(event).__name__} in {node.name}{said}; it takes "
+        + (", ".join(allowed) or "nothing"),
+        state=node.member,
+        allowed=allowed,
+        guards=guards,
+        machine_id=actor.id,
+        event=event,
+    )
+    settle(actor, envelope, "unhandled", node.member, None, error=error, turn=turn)
+
+
+def _conclude(actor: Actor, envelope: Envelope, settlement: Settlement) -> None:
+    parts = actor.kind.parts
+    finish(envelope, settlement)
+    if envelope.has_own_id and actor.rare is not None:
+        actor.rare.conclude(envelope, settlement)
+    if envelope.callback is not None or envelope.reply_to is not None:
+        outcome = outcome_of(envelope, parts.event_id(envelope), settlement)
+        if envelope.callback is not None:
+            parts.callbacks.add(envelope, outcome)
+        if envelope.reply_to is not None:
+            parts.door.send_outcome(envelope, outcome)
+    for twin in envelope.joined or ():
+        if not twin.settled:
+            settle_duplicate(actor, twin, settlement)
+    envelope.joined = None
+
+
+def settle_duplicate(actor: Actor, envelope: Envelope, settlement: Settlement) -> None:
+    """End an event with the outcome of an earlier one with the same id."""
+    actor.kind.parts.counters.duplicates += 1
+    settle(
+        actor,
+        envelope,
+        settlement.kind,
+        settlement.old,
+        settlement.new,
+        settlement.reply,
+        settlement.error,
+        settlement.reason,
+        duplicate=True,
+    )
+
+
+def record_of(  # noqa: PLR0913, PLR0917 -- the columns of a record
+    actor: Actor,
+    envelope: Envelope,
+    name: str,
+    turn: Turn | None,
+    reason: str = "",
+    hook: str | None = None,
+    error: BaseException | None = None,
+    old: Any = None,
+    new: Any = None,
+    *,
+    duplicate: bool = False,
+) -> Record:
+    """Return the trace record of an event."""
+    parts = actor.kind.parts
+    now = parts.loop.time()
+    started_at = now if turn is None else turn.started_at
+    if turn is not None and new is None:
+        old, new = turn.old, turn.new
+    headers = envelope.headers
+    event_id = parts.event_id(envelope)
+    return Record(
+        name,
+        actor.kind.name,
+        actor.id,
+        actor.incarnation,
+        actor.seq,
+        type(envelope.event).__name__,
+        event_id,
+        envelope.causation_id,
+        envelope.correlation_id or event_id,
+        None if old is None else old.name,
+        None if new is None else new.name,
+        reason,
+        hook,
+        max(0.0, started_at - envelope.accepted_at),
+        now - started_at,
+        None if headers is None else headers.get("traceparent"),
+        error,
+        envelope.event,
+        duplicate,
+    )
+
+
+def _state_changed(actor: Actor) -> None:
+    mailbox = actor.mailbox
+    assert mailbox is not None  # noqa: S101 -- checked by the caller
+    if actor.node.final:
+        postponed, mailbox.postponed = mailbox.postponed, None
+        for envelope in postponed or ():
+            settle_unhandled(actor, envelope, None)
+        return
+    mailbox.release_postponed()
+
+
+def _raise_own(actor: Actor, own: Iterable[Envelope]) -> None:
+    mailbox = actor.mailbox = actor.mailbox or Mailbox()
+    envelopes = list(own)
+    actor.kind.parts.counters.accepted += len(envelopes)
+    for envelope in envelopes:
+        envelope.actor, envelope.accepted, envelope.sender = actor, True, None
+    mailbox.raise_own(envelopes)
+
+
+def _send(turn: Turn, outgoing: list[Envelope]) -> None:
+    turn.outgoing = None
+    for envelope in outgoing:
+        envelope.sender = None
+        turn.actor.kind.parts.door.deliver(envelope)
+
+
+def never_born(actor: Actor, envelope: Envelope) -> None:
+    """End an event for a machine whose birth was refused or failed."""
+    error = NoSuchMachine(
+        f"{actor.id} was not born: the event that should have created it was refused or failed",
+        machine_id=actor.id,
+        event=envelope.event,
+    )
+    end_undelivered(actor, envelope, error)
+
+
+def end_undelivered(actor: Actor, envelope: Envelope, error: ActorFSMError) -> None:
+    """End an event that will never be handled: the asker gets the error, a tell is a dead letter."""
+    if not envelope.accepted and not envelope.outgoing:
+        refuse(envelope, error)
+        return
+    if not envelope.is_ask:
+        actor.kind.parts.bury(envelope, str(error))
+    settle(actor, envelope, "dead_lettered", actor.node.member, None, error=error)

@@ -1,0 +1,115 @@
+"""The receipt of a `tell`: whether the event was accepted, and how it ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from actorfsm.errors import AskCycle
+from actorfsm.runtime.reply import outcome_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from actorfsm.event import Outcome
+    from actorfsm.runtime.envelope import Envelope
+    from actorfsm.runtime.parts import Parts
+
+__all__ = ["Receipt"]
+
+
+class Receipt:
+    """What `tell` returns at once. Await it, or `outcome()`, for the `Outcome`; nobody has to.
+
+    Attributes:
+        durable: Whether accepted means on disk. Without a journal it never does.
+    """
+
+    __slots__ = ("_current_turn", "_envelope", "_parts")
+
+    durable = False
+
+    def __init__(self, envelope: Envelope, parts: Parts, current_turn: Callable[[], Any]) -> None:
+        self._envelope = envelope
+        self._parts = parts
+        self._current_turn = current_turn
+
+    @property
+    def event_id(self) -> str:
+        """The event's id."""
+        return self._parts.event_id(self._envelope)
+
+    @property
+    def machine_id(self) -> str:
+        """The machine that the event is for."""
+        return self._envelope.machine_id
+
+    async def accepted(self) -> Receipt:
+        """Wait until the event is in the mailbox.
+
+        Returns:
+            The receipt itself.
+
+        Raises:
+            ActorFSMError: It was refused: `NoSuchMachine`, `MailboxFull`, `Quarantined`, `MachineStopped`,
+                `SystemStopping`, `EventIdConflict`, or `Discarded` when the sending turn was rolled back.
+        """
+        envelope = self._envelope
+        while not envelope.accepted and envelope.refusal is None:
+            self._check_not_own_turn()
+            if envelope.accept_waiters is None:
+                envelope.accept_waiters = []
+            waiter: Any = self._parts.loop.create_future()
+            envelope.accept_waiters.append(waiter)
+            await waiter
+        self._raise_refusal()
+        return self
+
+    async def outcome(self) -> Outcome:
+        """Wait for the event's end.
+
+        Raises:
+            ActorFSMError: It was never accepted, see `accepted`.
+        """
+        envelope = self._envelope
+        while envelope.settlement is None and envelope.refusal is None:
+            self._check_not_own_turn()
+            if envelope.outcome_waiters is None:
+                envelope.outcome_waiters = []
+            waiter: Any = self._parts.loop.create_future()
+            envelope.outcome_waiters.append(waiter)
+            await waiter
+        if envelope.settlement is None:
+            self._raise_refusal()
+        assert envelope.settlement is not None  # noqa: S101 -- the loop above ended
+        return outcome_of(envelope, self.event_id, envelope.settlement)
+
+    def __await__(self) -> Generator[Any, None, Outcome]:
+        return self.outcome().__await__()
+
+    def __repr__(self) -> str:
+        envelope = self._envelope
+        if envelope.refusal is not None:
+            how = f"refused: {type(envelope.refusal).__name__}"
+        elif envelope.settlement is not None:
+            how = envelope.settlement.kind
+        else:
+            how = "accepted" if envelope.accepted else "not yet accepted"
+        return f"<Receipt of {type(envelope.event).__name__} for {envelope.machine_id}: {how}>"
+
+    def _check_not_own_turn(self) -> None:
+        """A hook that waits for what leaves after its own commit, or for its own machine's next turn, waits for ever."""
+        turn = self._current_turn()
+        if turn is None or turn.closed or not turn.holds_machine:
+            return
+        if self._envelope.sender is turn or self._envelope.machine_id == turn.machine_id:
+            raise AskCycle(
+                f"{turn.machine_id} would wait in its own turn for {type(self._envelope.event).__name__}, which is handled "
+                "after it; do not await the receipt in a hook",
+                path=(turn.machine_id, self._envelope.machine_id),
+                machine_id=self._envelope.machine_id,
+                event=self._envelope.event,
+            )
+
+    def _raise_refusal(self) -> None:
+        if self._envelope.refusal is not None:
+            raise self._envelope.refusal

@@ -1,0 +1,90 @@
+"""Replies: how an event's end reaches whoever waits for it, within this process.
+
+Nothing here knows actors. A waiter is only ever woken; what it finds is on the envelope, so that a reply that nobody
+waits for any more hurts nobody.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from actorfsm.event import ErrorInfo, Outcome
+from actorfsm.values import copy_value, is_immutable
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from actorfsm.errors import ActorFSMError
+    from actorfsm.runtime.envelope import Envelope, Settlement
+
+__all__ = ["describe_error", "finish", "outcome_of", "refuse", "safe_text", "tell_accepted"]
+
+
+def tell_accepted(envelope: Envelope) -> None:
+    """Note that the event is in the mailbox."""
+    envelope.accepted = True
+    _wake(envelope.accept_waiters)
+    envelope.accept_waiters = None
+
+
+def refuse(envelope: Envelope, error: ActorFSMError) -> None:
+    """Note that the event was never accepted."""
+    envelope.refusal = error
+    _wake(envelope.accept_waiters)
+    _wake(envelope.outcome_waiters)
+    envelope.accept_waiters = envelope.outcome_waiters = None
+    if envelope.waiter is not None and not envelope.waiter.done():
+        envelope.error = error
+        envelope.settled = True
+        envelope.waiter.set_result(None)
+
+
+def finish(envelope: Envelope, settlement: Settlement) -> None:
+    """Note how the event ended."""
+    envelope.settlement = settlement
+    envelope.accepted = True
+    _wake(envelope.accept_waiters)
+    _wake(envelope.outcome_waiters)
+    envelope.accept_waiters = envelope.outcome_waiters = None
+
+
+def _wake(waiters: list[asyncio.Future[None]] | None) -> None:
+    for waiter in waiters or ():
+        if not waiter.done():
+            waiter.set_result(None)
+
+
+def outcome_of(envelope: Envelope, event_id: str, settlement: Settlement) -> Outcome:
+    """Return an event's end as plain data."""
+    reply = settlement.reply
+    return Outcome(
+        kind=settlement.kind,
+        success=settlement.kind == "committed",
+        machine_id=envelope.machine_id,
+        event_type=type(envelope.event).__name__,
+        event_id=event_id,
+        old=settlement.old,
+        new=settlement.new,
+        reply=reply if is_immutable(type(reply)) else copy_value(reply),
+        reason=settlement.reason,
+        error=None if settlement.error is None else describe_error(settlement.error),
+        seq=settlement.seq,
+        duplicate=settlement.duplicate,
+    )
+
+
+def describe_error(error: ActorFSMError) -> ErrorInfo:
+    """Return an error as plain data: its cause where user code raised."""
+    cause: BaseException = error.__cause__ or error
+    hook: Any = getattr(error, "hook", None) or getattr(error, "by", None)
+    return ErrorInfo(type=type(cause).__name__, text=safe_text(cause), hook=hook)
+
+
+def safe_text(error: BaseException) -> str:
+    """Return an exception's message, whatever its `__str__` does."""
+    try:
+        return str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 -- an exception whose __str__ raises cannot hurt the runtime (C13)
+        return f"<{type(error).__name__} whose text cannot be shown>"

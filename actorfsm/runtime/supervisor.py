@@ -1,0 +1,285 @@
+"""The dynamic supervisor of a machine class: what becomes of a machine after a failure, a birth, a stop.
+
+A failed event is answered and rolled back; then the class's directive for the error applies. Only restarts count: more than
+the policy allows within its period put the machine into quarantine, where an operator finds it (C14 to C17).
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from actorfsm.errors import MachineStopped, Quarantined
+from actorfsm.event import Spawn
+from actorfsm.machine.options import Directive
+from actorfsm.runtime import perform
+from actorfsm.runtime.actor import IDLE, PAUSED, QUARANTINED, READY, RUNNING, STOPPED, Actor, Rare
+from actorfsm.runtime.mailbox import Mailbox
+from actorfsm.runtime.reply import safe_text
+from actorfsm.runtime.tasks import start_task
+from actorfsm.trace import Record
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from actorfsm.errors import ActorFSMError, HookFailed
+    from actorfsm.machine.definition import Transition
+    from actorfsm.runtime.envelope import Envelope
+    from actorfsm.runtime.kind import Kind
+    from actorfsm.runtime.turn import Turn
+
+__all__ = ["DynamicSupervisor", "rare_of"]
+
+
+def rare_of(actor: Actor) -> Rare:
+    """Return what few machines need, made now if it was not there."""
+    if actor.rare is None:
+        actor.rare = Rare()
+    return actor.rare
+
+
+class DynamicSupervisor:
+    """Supervises the machines of one class that were spawned by id (OTP's `simple_one_for_one`)."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+        self._parts = kind.parts
+        self._options = kind.options
+
+    # -- birth --------------------------------------------------------------------------------------------------
+
+    def committed(self, turn: Turn, choice: Transition) -> None:
+        """Follow a commit that gave birth, or that stops the machine."""
+        actor = turn.actor
+        if choice.is_birth and actor.rare is not None:
+            _wake(actor.rare.birth_waiters)
+        if turn.stops_machine:
+            rare_of(actor).stop_reason = "stopped itself"
+
+    def birth_failed(self, actor: Actor) -> None:
+        """Forget an id whose birth was refused or failed, unless the next event in its mailbox gives birth too."""
+        if actor.status in {PAUSED, STOPPED}:
+            return  # the birth is tried again, or everything is over
+        mailbox = actor.mailbox
+        queue = () if mailbox is None else mailbox.queue
+        while queue and type(queue[0].event) not in self._kind.root.choices:
+            perform.never_born(actor, queue.popleft())
+        if queue:
+            return
+        self._parts.registry.actors.pop(actor.id, None)
+        actor.status = STOPPED
+        if mailbox is not None:
+            for envelope in mailbox.drain():
+                perform.never_born(actor, envelope)
+        actor.mailbox = None
+        if actor.rare is not None:
+            _wake(actor.rare.birth_waiters)
+
+    # -- failure ------------------------------------------------------------------------------------------------
+
+    def event_failed(self, turn: Turn, failure: HookFailed) -> None:
+        """Answer a failed event, or try it again; then apply the directive for its error."""
+        actor, envelope = turn.actor, turn.envelope
+        policy = self._options.redelivery
+        if envelope.attempt < policy.attempts and turn.interruption != "stopping":
+            self._redeliver(actor, envelope)
+            return
+        if policy.attempts:
+            self._parts.bury(envelope, f"poison: failed {envelope.attempt + 1} times, last with {failure}")
+            perform.settle(
+                actor, envelope, "dead_lettered", turn.old, turn.new, error=failure, hook=failure.hook, turn=turn
+            )
+        else:
+            perform.settle(actor, envelope, "failed", turn.old, turn.new, error=failure, hook=failure.hook, turn=turn)
+        if turn.interruption == "stopping" or actor.node.parent is None:
+            return
+        cause = failure.__cause__ or failure
+        directive = self._options.directive_for(cause)
+        if directive is Directive.RESTART:
+            self.restart(actor, cause)
+        elif directive is Directive.STOP:
+            rare_of(actor).stop_reason = f"stopped after {type(cause).__name__}"
+
+    def hook_left_behind(self, turn: Turn) -> None:
+        """Go on without a hook that did not end: its incarnation is in doubt, so the machine is restarted."""
+        actor = turn.actor
+        turn.interruption = "abandoned"
+        hook = "" if turn.step is None else turn.step.name
+        error = TimeoutError(f"{hook} was cancelled and did not end within {self._parts.limits.grace_s:g} s")
+        was_committed = turn.committed
+        turn.close()
+        if was_committed:
+            assert turn.step is not None  # noqa: S101 -- an after-hook
+            perform.report_after_hook(turn, turn.step, error)
+        else:
+            failure = perform.failure_of(turn, error)
+            perform.settle(
+                actor, turn.envelope, "failed", turn.old, turn.new, error=failure, hook=failure.hook, turn=turn
+            )
+        if actor.node.parent is None:
+            self.birth_failed(actor)
+        elif actor.rare is not None and actor.rare.stop_reason is not None:
+            self.stop_now(actor)
+        else:
+            self.restart(actor, error)
+
+    def _redeliver(self, actor: Actor, envelope: Envelope) -> None:
+        """Try a failed event again after a pause, during which the machine handles nothing else."""
+        policy = self._options.redelivery
+        delay_s = min(policy.first_delay_s * 2**envelope.attempt, policy.max_delay_s)
+        envelope.attempt += 1
+        envelope.begun = False
+        self._parts.counters.in_flight -= 1
+        actor.mailbox = actor.mailbox or Mailbox()
+        actor.mailbox.put_back(envelope)
+        self._pause(actor, delay_s)
+
+    # -- restart, backoff, quarantine ---------------------------------------------------------------------------
+
+    def restart(self, actor: Actor, cause: BaseException) -> None:
+        """Begin a new incarnation from the last committed state; mail is kept, in order."""
+        policy, now = self._options.restart, self._parts.loop.time()
+        restarts = rare_of(actor).restarts
+        while restarts and restarts[0] <= now - max(policy.within_s, policy.stable_after_s):
+            restarts.popleft()
+        if restarts and now - restarts[-1] >= policy.stable_after_s:
+            restarts.clear()
+        restarts.append(now)
+        actor.incarnation += 1
+        self._parts.counters.restarts += 1
+        if sum(1 for when in restarts if when > now - policy.within_s) > policy.max_restarts:
+            self._quarantine(actor, cause)
+            return
+        delay_s = min(policy.first_delay_s * 2 ** (len(restarts) - 1), policy.max_delay_s)
+        delay_s *= 1 + policy.jitter * (2 * self._parts.random.random() - 1)
+        self._record(actor, "restarted", f"after {type(cause).__name__}; resumes in {delay_s:.3g} s", cause)
+        self._pause(actor, delay_s)
+
+    def _pause(self, actor: Actor, delay_s: float) -> None:
+        actor.status = PAUSED
+        rare_of(actor).pause_key = self._parts.timers.call_later(delay_s, self._resume, actor)
+
+    def _resume(self, actor: Actor) -> None:
+        if actor.status != PAUSED:
+            return
+        rare_of(actor).pause_key = 0
+        self._go_on(actor)
+        self._parts.note_change()
+
+    def _go_on(self, actor: Actor) -> None:
+        if actor.mailbox is not None and actor.mailbox.waiting:
+            self._parts.dispatcher.make_ready(actor)
+        else:
+            actor.status = IDLE
+
+    def _quarantine(self, actor: Actor, cause: BaseException) -> None:
+        actor.status = QUARANTINED
+        self._parts.counters.quarantines += 1
+        self._record(actor, "quarantined", f"more than {self._options.restart.max_restarts} restarts", cause)
+        self._answer_asks_in_quarantine(actor)
+        tell_operator = self._parts.on_quarantine
+        if tell_operator is not None:
+            task = start_task(_call_operator(tell_operator, actor.id, cause, self._parts.counters), self._parts.loop)
+            self._parts.keep(task, "the callback for quarantines")
+
+    def _answer_asks_in_quarantine(self, actor: Actor) -> None:
+        mailbox = actor.mailbox
+        if mailbox is None:
+            return
+        lanes = (mailbox.own, mailbox.released, mailbox.postponed, mailbox.queue, mailbox.outside)
+        for envelope in [envelope for lane in lanes for envelope in (lane or ()) if envelope.is_ask]:
+            mailbox.remove(envelope)
+            error = Quarantined(
+                f"{actor.id} was quarantined before it came to this event", machine_id=actor.id, event=envelope.event
+            )
+            perform.end_undelivered(actor, envelope, error)
+
+    def release(self, actor: Actor, *, discard: bool) -> None:
+        """Let a quarantined machine go on, with the events that were held or without."""
+        if actor.status != QUARANTINED:
+            return
+        rare_of(actor).restarts.clear()
+        self._record(actor, "released", "without the events that were held" if discard else "", None)
+        if discard and actor.mailbox is not None:
+            error = Quarantined(f"{actor.id} was released without the events that were held", machine_id=actor.id)
+            for envelope in actor.mailbox.drain():
+                perform.end_undelivered(actor, envelope, error)
+            actor.mailbox = None
+        self._go_on(actor)
+
+    # -- stop ---------------------------------------------------------------------------------------------------
+
+    def stop(self, actor: Actor, reason: str) -> None:
+        """Stop a machine, at most after the event now being handled: a system message overtakes the queue."""
+        if actor.status == RUNNING:
+            rare_of(actor).stop_reason = reason
+        elif actor.status != STOPPED:
+            rare_of(actor).stop_reason = reason
+            self.stop_now(actor)
+
+    def stop_now(self, actor: Actor) -> None:
+        """End the actor: what waits gets its outcome, the id becomes unknown."""
+        rare = rare_of(actor)
+        reason = rare.stop_reason or "stopped"
+        actor.status = STOPPED
+        self._parts.registry.actors.pop(actor.id, None)
+        if rare.pause_key:
+            self._parts.timers.cancel(rare.pause_key)
+        if actor.mailbox is not None:
+            for envelope in actor.mailbox.drain():
+                error = MachineStopped(
+                    f"{actor.id} {reason} before it came to {type(envelope.event).__name__}",
+                    machine_id=actor.id,
+                    event=envelope.event,
+                )
+                perform.end_undelivered(actor, envelope, error)
+            actor.mailbox = None
+        self._record(actor, "stopped", reason, None)
+        _wake(rare.stop_waiters)
+        _wake(rare.birth_waiters)
+        self._parts.note_change()
+
+    def end_with(self, actor: Actor, error: ActorFSMError) -> None:
+        """End everything that waits at a machine with one error: the system is going down."""
+        rare = rare_of(actor)
+        if rare.pause_key:
+            self._parts.timers.cancel(rare.pause_key)
+        if actor.mailbox is not None:
+            for envelope in actor.mailbox.drain():
+                perform.end_undelivered(actor, envelope, error)
+            actor.mailbox = None
+        actor.status = STOPPED
+        _wake(rare.stop_waiters)
+        _wake(rare.birth_waiters)
+
+    def _record(self, actor: Actor, name: str, reason: str, error: BaseException | None) -> None:
+        if self._parts.sinks:
+            state = actor.node.name
+            record = Record(
+                name,
+                self._kind.name,
+                actor.id,
+                actor.incarnation,
+                actor.seq,
+                source=state,
+                target=state,
+                reason=reason,
+                error=error,
+            )
+            self._parts.emit_outside(record)
+
+
+async def _call_operator(tell: Any, machine_id: str, cause: BaseException, counters: Any) -> None:
+    try:
+        result = tell(machine_id, cause)
+        if inspect.isawaitable(result):
+            await result
+    except Exception:  # noqa: BLE001 -- the operator's callback cannot hurt the runtime
+        counters.callbacks_failed += 1
+
+
+def _wake(waiters: list[asyncio.Future[None]]) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)
+    waiters.clear()

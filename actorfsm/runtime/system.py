@@ -1,0 +1,418 @@
+"""The system: the composition root, and what its users call.
+
+It makes the parts, starts and stops them, and passes every call on to the part that knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+from random import SystemRandom
+from typing import TYPE_CHECKING, Any, Final, Generic
+
+from typing_extensions import TypeVar
+
+from actorfsm.clock import Clock, Duration, SystemClock, seconds
+from actorfsm.errors import (
+    ActorFSMError,
+    DefinitionError,
+    MachineExists,
+    NoSuchMachine,
+    SystemFailed,
+    SystemStopping,
+    Unsupported,
+)
+from actorfsm.ids import EventIds, check_machine_id
+from actorfsm.machine.checks import check_system
+from actorfsm.machine.snapshot import Snapshot
+from actorfsm.runtime.actor import QUARANTINED
+from actorfsm.runtime.callbacks import Callbacks
+from actorfsm.runtime.dispatcher import Dispatcher
+from actorfsm.runtime.door import Door
+from actorfsm.runtime.kind import Kind
+from actorfsm.runtime.limits import Limits
+from actorfsm.runtime.parts import Parts
+from actorfsm.runtime.ref import Ref
+from actorfsm.runtime.registry import Registry
+from actorfsm.runtime.shutdown import StopReport, shut_down
+from actorfsm.runtime.stats import Stats
+from actorfsm.runtime.supervisor import DynamicSupervisor, rare_of
+from actorfsm.runtime.tasks import TaskWatch
+from actorfsm.runtime.timers import DeadlineWheel, HookSweeper, Timers
+from actorfsm.runtime.turn import adopt
+from actorfsm.sinks.structlog_sink import StructlogSink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from enum import Enum
+    from random import Random
+    from types import TracebackType
+
+    from actorfsm.event import Event, Outcome
+    from actorfsm.machine.machine import Machine
+    from actorfsm.runtime.actor import Actor
+    from actorfsm.runtime.dead_letter import DeadLetter
+    from actorfsm.runtime.receipt import Receipt
+    from actorfsm.trace import Sink
+
+__all__ = ["ActorSystem"]
+
+MachineT = TypeVar("MachineT", bound="Machine[Any, Any]")
+ReplyT = TypeVar("ReplyT")
+ServicesT = TypeVar("ServicesT", default=Any)
+
+DEFAULT_TRACE: Final = "structlog"
+
+
+class ActorSystem(Generic[ServicesT]):
+    """Many machines in one process: `async with ActorSystem(Order, Ledger) as system`.
+
+    Args:
+        machines: The machine classes.
+        services: What hooks find as `self.services`; never stored.
+        journal: Where commits go. Not in this release: the system keeps everything in memory.
+        trace: Where records of events go: a sink, several, or None. By default a structlog sink.
+        clock: The time of day; the computer's by default.
+        random: For ids and jitter; a seeded `random.Random` makes runs repeatable.
+        limits: Bounds and deadlines.
+        inline: Whether an ask to an idle machine may be handled inside the ask, without a hop through the queue.
+        on_quarantine: Called with `(machine_id, error)` when a machine is put into quarantine; plain or async.
+
+    Raises:
+        DefinitionError: A class is no machine that can live, or two of them contradict each other.
+        Unsupported: A journal was given.
+    """
+
+    def __init__(  # noqa: PLR0913 -- the composition root; all but the machines have defaults
+        self,
+        *machines: type[Machine[Any, Any]],
+        services: ServicesT | None = None,
+        journal: str | None = None,
+        trace: Sink | Iterable[Sink] | str | None = DEFAULT_TRACE,
+        clock: Clock | None = None,
+        random: Random | None = None,
+        limits: Limits | None = None,
+        inline: bool = True,
+        on_quarantine: Callable[[str, BaseException], Any] | None = None,
+    ) -> None:
+        if journal is not None:
+            raise Unsupported(
+                f"journal={journal!r}: this release keeps everything in memory and forgets it at the end; leave journal= away"
+            )
+        if not machines:
+            raise DefinitionError("a system needs at least one machine class: ActorSystem(Order)")
+        random = random or SystemRandom()
+        self._parts = Parts(
+            clock or SystemClock(),
+            random,
+            EventIds(random),
+            services,
+            limits or Limits(),
+            _sinks(trace),
+            on_quarantine,
+        )
+        self._parts.registry = Registry(Kind(machine, self._parts) for machine in dict.fromkeys(machines))
+        check_system(kind.definition for kind in self._parts.registry.kinds.values())
+        for kind in self._parts.registry.kinds.values():
+            kind.supervisor = DynamicSupervisor(kind)
+        self._inline = inline
+        self._watch: TaskWatch | None = None
+        self._door: Door | None = None
+        self._body: asyncio.Task[Any] | None = None
+        self._cancelled_body = False
+        self.report: StopReport | None = None
+        """How the system stopped, once it has."""
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> ActorSystem[ServicesT]:
+        """Start the system on the running event loop."""
+        if self._door is not None or self.report is not None:
+            raise SystemStopping("a system is started once; make a new one")
+        parts = self._parts
+        parts.loop = loop = asyncio.get_running_loop()
+        self._door = parts.door = Door(parts)
+        parts.callbacks = Callbacks(parts)
+        parts.timers = Timers(loop)
+        parts.deadlines = DeadlineWheel(loop, parts.door.expire)
+        ready: deque[Actor] = deque()
+        parts.dispatcher = Dispatcher(parts, ready, inline=self._inline)
+        parts.sweeper = HookSweeper(loop, parts.dispatcher.running_turns, parts.dispatcher.overdue)
+        parts.on_failure = self._fail
+        self._watch = TaskWatch.install(loop, adopt)
+        self._body = asyncio.current_task()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop the system: queues are finished, within `Limits.stop_timeout_s`."""
+        failed_with = self._parts.failed_with
+        if failed_with is not None and self._cancelled_body and self._body is not None:
+            self._body.uncancel()
+        if self.report is None:
+            await self.shutdown(queues="abandon" if failed_with is not None else "finish")
+        failed_with = self._parts.failed_with
+        if failed_with is not None:
+            raise SystemFailed(
+                f"a task of the runtime died with {type(failed_with).__name__}; everything was ended"
+            ) from failed_with
+
+    async def shutdown(self, *, queues: str = "finish", timeout: Duration | None = None) -> StopReport:  # noqa: ASYNC109
+        """Stop the system. Afterwards nothing of it runs, but for hooks that refuse to be cancelled.
+
+        Args:
+            queues: "finish" handles what is queued, "abandon" answers it with `SystemStopping`.
+            timeout: How long finishing may take, seconds or timedelta; `Limits.stop_timeout_s` by default.
+
+        Returns:
+            A report.
+        """
+        if queues not in {"finish", "abandon"}:
+            raise ActorFSMError(f"queues={queues!r}: 'finish' or 'abandon'")
+        self._started()
+        parts = self._parts
+        timeout_s = parts.limits.stop_timeout_s if timeout is None else seconds(timeout)
+        error = None
+        if parts.failed_with is not None:
+            error = SystemFailed("the system has failed")
+            error.__cause__ = parts.failed_with
+        try:
+            self.report = await shut_down(parts, finish=queues == "finish", timeout_s=timeout_s, error=error)
+        finally:
+            if self._watch is not None:
+                self._watch.uninstall(parts.loop)
+                self._watch = None
+        return self.report
+
+    def _fail(self, error: BaseException) -> None:
+        """A task of the runtime itself died: answer everybody, and wake the body of `async with`."""
+        parts = self._parts
+        if parts.failed_with is not None or isinstance(error, KeyboardInterrupt):
+            return
+        parts.failed_with = error
+        parts.stopping = True
+        parts.dispatcher.close()
+        failure = SystemFailed("the system has failed")
+        failure.__cause__ = error
+        for actor in list(parts.registry.actors.values()):
+            actor.kind.supervisor.end_with(actor, failure)
+        for turn in list(parts.dispatcher.running_turns()):
+            parts.dispatcher.interrupt(turn, "stopping")
+        if self._body is not None and not self._body.done():
+            self._cancelled_body = True
+            self._body.cancel()
+
+    def _started(self) -> Door:
+        if self._door is None:
+            raise SystemStopping("the system was not started: use `async with ActorSystem(...) as system`")
+        return self._door
+
+    # -- machines -----------------------------------------------------------------------------------------------
+
+    async def spawn(
+        self,
+        machine_class: type[MachineT],
+        machine_id: str,
+        *,
+        data: Mapping[str, Any] | None = None,
+        event_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Ref[MachineT]:
+        """Create a machine; return once its enter hooks have run and it is alive.
+
+        Args:
+            machine_class: Its class, one of the system's.
+            machine_id: Its id, unique over all classes of the system.
+            data: Values for data fields.
+            event_id: The caller's own id: the creation is done once.
+            headers: As for `Ref.ask`.
+
+        Raises:
+            MachineExists: The id is taken.
+            InvalidData: The data does not validate.
+            Vetoed, HookFailed: A hook refused or failed; the id stays unknown.
+        """
+        door = self._started()
+        await door.spawn(self._kind(machine_class), machine_id, data, event_id, headers)
+        return Ref(door, machine_id, machine_class)
+
+    async def get_or_spawn(
+        self, machine_class: type[MachineT], machine_id: str, *, data: Mapping[str, Any] | None = None
+    ) -> Ref[MachineT]:
+        """Return a ref to the machine, created now if the id is unknown.
+
+        Raises:
+            MachineExists: The id belongs to a machine of another class.
+            InvalidData, Vetoed, HookFailed: As `spawn`.
+        """
+        door = self._started()
+        kind = self._kind(machine_class)
+        while True:
+            actor = self._parts.registry.actors.get(machine_id)
+            if actor is None:
+                await door.spawn(kind, machine_id, data, None, None)
+                break
+            if actor.kind is not kind:
+                raise MachineExists(f"{machine_id} is a {actor.kind.name}", machine_id=machine_id)
+            if actor.node.parent is not None:
+                break
+            waiter: asyncio.Future[None] = self._parts.loop.create_future()
+            rare_of(actor).birth_waiters.append(waiter)
+            await waiter
+        return Ref(door, machine_id, machine_class)
+
+    def ref(self, machine_class: type[MachineT], machine_id: str) -> Ref[MachineT]:
+        """Return a ref to an id, alive or not.
+
+        Raises:
+            InvalidEvent: The id is malformed.
+        """
+        self._kind(machine_class)
+        return Ref(self._started(), check_machine_id(machine_id), machine_class)
+
+    async def stop(self, machine_id: str) -> None:
+        """Stop a machine, at most after the event it is handling; what waits is answered `MachineStopped`.
+
+        Raises:
+            NoSuchMachine: Nothing with this id is alive.
+        """
+        actor = self._alive(machine_id)
+        actor.kind.supervisor.stop(actor, "was stopped")
+        if machine_id in self._parts.registry.actors and self._parts.registry.actors[machine_id] is actor:
+            waiter: asyncio.Future[None] = self._parts.loop.create_future()
+            rare_of(actor).stop_waiters.append(waiter)
+            await waiter
+
+    def release(self, machine_id: str, *, discard: bool = False) -> None:
+        """Let a quarantined machine go on.
+
+        Args:
+            machine_id: Its id.
+            discard: Whether the events that were held become dead letters.
+
+        Raises:
+            NoSuchMachine: Nothing with this id is alive.
+        """
+        actor = self._alive(machine_id)
+        actor.kind.supervisor.release(actor, discard=discard)
+
+    def quarantined(self) -> list[str]:
+        """Return the ids of the machines in quarantine."""
+        return [actor.id for actor in self._parts.registry.of_kind(None) if actor.status == QUARANTINED]
+
+    # -- events -------------------------------------------------------------------------------------------------
+
+    async def ask(
+        self,
+        machine_id: str,
+        event: Event[ReplyT, Any],
+        *,
+        timeout: Duration | None = None,  # noqa: ASYNC109 -- a deadline of the event, not of this call alone
+        event_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> ReplyT:
+        """Send an event to a machine by id and wait for its reply; see `Ref.ask`."""
+        door = self._door or self._started()
+        reply: ReplyT = await door.ask(machine_id, event, timeout=timeout, event_id=event_id, headers=headers)
+        return reply
+
+    def tell(
+        self,
+        machine_id: str,
+        event: Event[Any, Any],
+        *,
+        event_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        callback: Callable[[Outcome], Any] | None = None,
+        reply_to: str | None = None,
+        timeout: Duration | None = None,
+    ) -> Receipt:
+        """Send an event to a machine by id and go on; see `Ref.tell`."""
+        return self._started().tell(
+            machine_id,
+            event,
+            event_id=event_id,
+            headers=headers,
+            callback=callback,
+            reply_to=reply_to,
+            timeout=timeout,
+        )
+
+    # -- looking ------------------------------------------------------------------------------------------------
+
+    def snapshot(self, machine_id: str) -> Snapshot[Any]:
+        """Return a machine's last committed state, without a turn.
+
+        Raises:
+            NoSuchMachine: Nothing with this id is alive.
+        """
+        self._alive(machine_id)
+        return self._started().snapshot(machine_id)
+
+    def ids(self, machine_class: type[Machine[Any, Any]] | None = None, *, state: Enum | None = None) -> list[str]:
+        """Return the ids of the machines alive, of one class, in one state."""
+        kind = None if machine_class is None else self._kind(machine_class)
+        return [
+            actor.id for actor in self._parts.registry.of_kind(kind) if state is None or actor.node.member is state
+        ]
+
+    def stats(self) -> Stats:
+        """Return the account of the system as it stands."""
+        counters = self._parts.counters
+        mailboxes = [a.mailbox for a in self._parts.registry.actors.values() if a.mailbox is not None]
+        return Stats(
+            accepted=counters.accepted,
+            outcomes={str(kind): count for kind, count in counters.outcomes.items()},
+            queued=sum(mailbox.waiting for mailbox in mailboxes) + counters.joined,
+            postponed=sum(len(mailbox.postponed or ()) for mailbox in mailboxes),
+            in_flight=counters.in_flight,
+            outgoing=counters.outgoing,
+            machines=sum(1 for _ in self._parts.registry.of_kind(None)),
+            refused=counters.refused,
+            duplicates=counters.duplicates,
+            late_replies=counters.late_replies,
+            restarts=counters.restarts,
+            quarantined=len(self.quarantined()),
+            dead_letters=self._parts.dead_letters.total,
+            after_hooks_failed=counters.after_hooks_failed,
+            callbacks_failed=counters.callbacks_failed,
+            sinks_failed=counters.sinks_failed,
+            turns_queued=counters.turns_queued,
+            turns_eager=counters.turns_eager,
+            turns_plain=counters.turns_plain,
+            pending_asks=counters.pending_asks,
+        )
+
+    @property
+    def dead_letters(self) -> tuple[DeadLetter, ...]:
+        """The newest events that could not be delivered, the oldest first."""
+        return tuple(self._parts.dead_letters)
+
+    def _kind(self, machine_class: type[Any]) -> Kind:
+        kind = self._parts.registry.kinds.get(machine_class)
+        if kind is None:
+            names = ", ".join(known.name for known in self._parts.registry.kinds.values())
+            raise DefinitionError(f"{machine_class!r} is not a class of this system, which has {names}")
+        return kind
+
+    def _alive(self, machine_id: str) -> Actor:
+        actor = self._parts.registry.alive(machine_id)
+        if actor is None:
+            raise NoSuchMachine(f"no machine {machine_id!r} is alive", machine_id=str(machine_id))
+        return actor
+
+
+def _sinks(trace: Any) -> tuple[Sink, ...]:
+    if trace is None:
+        return ()
+    if trace == DEFAULT_TRACE:
+        return (StructlogSink(),)
+    if callable(trace):
+        return (trace,)
+    with suppress(TypeError):
+        sinks = tuple(trace)
+        if all(callable(sink) for sink in sinks):
+            return sinks
+    raise DefinitionError(f"trace={trace!r}: give a sink (a callable that takes a Record), several, or None")

@@ -1,0 +1,77 @@
+"""The one place where tasks are made, and where tasks that a hook starts are noticed.
+
+A task of the runtime never inherits the context of whoever happened to cause it: otherwise every later line of a machine
+would carry the first request's id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+__all__ = ["EAGER", "TaskWatch", "start_eagerly", "start_task"]
+
+EAGER: Final = sys.version_info >= (3, 12)
+"""Whether a task can run up to its first suspension where it is made."""
+
+NAME: Final = "actorfsm"
+"""One name for all: asyncio's own numbers would differ between two runs of one seed."""
+
+
+def start_task(
+    coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: Context | None = None
+) -> asyncio.Task[None]:
+    """Start a task in a clean context; it begins in the loop's next step."""
+    return asyncio.Task(coroutine, loop=loop, context=Context() if context is None else context, name=NAME)
+
+
+def start_eagerly(
+    coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: Context
+) -> asyncio.Task[None]:
+    """Start a task in a clean context; it runs at once, up to its first suspension (from Python 3.12 on)."""
+    if not EAGER:
+        return start_task(coroutine, loop, context)
+    return asyncio.Task(coroutine, loop=loop, context=context, name=NAME, eager_start=True)
+
+
+class TaskWatch:
+    """The loop's task factory while a system runs: tells a running turn of each task that its hooks start.
+
+    Shared by the systems of one loop; the factory that was there before makes the tasks.
+    """
+
+    def __init__(self, adopt: Callable[[asyncio.Future[Any]], None], previous: Any) -> None:
+        self._adopt = adopt
+        self._previous = previous
+        self._users = 0
+
+    @classmethod
+    def install(cls, loop: asyncio.AbstractEventLoop, adopt: Callable[[asyncio.Future[Any]], None]) -> TaskWatch:
+        """Watch the loop, or share the watch that is there."""
+        watch: Any = loop.get_task_factory()
+        if not isinstance(watch, cls):
+            watch = cls(adopt, watch)
+            loop.set_task_factory(watch)
+        watch._users += 1
+        return watch
+
+    def uninstall(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Watch no longer, once the last user has said so."""
+        self._users -= 1
+        if self._users == 0 and loop.get_task_factory() is self:
+            loop.set_task_factory(self._previous)
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Future[Any]:
+        """Make the task, and tell the turn in which it is made."""
+        task: asyncio.Future[Any]
+        if self._previous is None:
+            task = asyncio.Task(coroutine, loop=loop, **options)
+        else:
+            task = self._previous(loop, coroutine, **options)
+        self._adopt(task)
+        return task

@@ -1,0 +1,236 @@
+"""The turn: what one event's handling knows, from dequeue to the end of its after-hooks.
+
+The machine instance that hooks see asks the turn for everything that is not data. When the turn is closed, so is the
+instance, and the tasks that hooks left behind are cancelled.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from math import inf
+from typing import TYPE_CHECKING, Any, Final
+
+from actorfsm.errors import Discarded, InvalidEvent, MailboxFull, ReadOnly, StaleTurn
+from actorfsm.ids import derive_id
+from actorfsm.machine.machine import close_draft, draft_fields
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from actorfsm.event import Event
+    from actorfsm.machine.definition import Step, Transition
+    from actorfsm.machine.machine import Machine
+    from actorfsm.runtime.actor import Actor
+    from actorfsm.runtime.envelope import Envelope
+    from actorfsm.runtime.receipt import Receipt
+
+__all__ = ["CURRENT", "Turn", "adopt"]
+
+CURRENT: Final[ContextVar[Turn | None]] = ContextVar("actorfsm_turn", default=None)
+"""The turn in whose context code runs; None outside. Tasks and threads that a hook starts inherit it."""
+
+
+def adopt(task: asyncio.Future[Any]) -> None:
+    """Tell the turn in which a task was started, so that the task does not outlive it."""
+    turn = CURRENT.get()
+    if turn is not None and not turn.closed and not task.done():
+        if turn.tasks is None:
+            turn.tasks = []
+        turn.tasks.append(task)
+
+
+class Turn:
+    """The handling of one event. Rare attributes are class-level defaults, so that making one costs two writes."""
+
+    writable = False
+    drafted = False
+    touched: set[str] | None = None
+    choice: Transition | None = None
+    step: Step | None = None
+    """The hook or body that is running."""
+    step_deadline = inf
+    interruption: str | None = None
+    """Why the runtime cancelled the step: `deadline`, `abandoned` or `stopping`."""
+    outgoing: list[Envelope] | None = None
+    own_events: list[Envelope] | None = None
+    tasks: list[asyncio.Future[Any]] | None = None
+    asks = 0
+    sends = 0
+    stops_machine = False
+    closed = False
+    committed = False
+    holds_machine = True
+    started_at = 0.0
+    machine: Machine[Any, Any]
+    task: asyncio.Task[Any] | None = None
+    """The task that runs it, for the sweeper to cancel; None inside a plain ask."""
+
+    def __init__(self, actor: Actor, envelope: Envelope) -> None:
+        self.actor = actor
+        self.envelope = envelope
+
+    # -- what a machine instance asks for (TurnView) ------------------------------------------------------------
+
+    @property
+    def machine_id(self) -> str:
+        """The machine's id."""
+        return self.actor.id
+
+    @property
+    def state(self) -> Any:
+        """The machine's state; at birth, the one it is born in."""
+        node = self.actor.node
+        if node.parent is None and self.choice is not None:
+            return self.choice.new
+        return node.member
+
+    @property
+    def old(self) -> Any:
+        """The state that the event found; None if the machine was not born."""
+        return self.actor.node.member if self.choice is None else self.choice.source.member
+
+    @property
+    def new(self) -> Any:
+        """The state that the chosen transition leads to; None if none was chosen."""
+        return None if self.choice is None else self.choice.new
+
+    @property
+    def services(self) -> Any:
+        """The system's services."""
+        return self.actor.kind.parts.services
+
+    def now(self) -> datetime:
+        """Return the time of day."""
+        return self.actor.kind.parts.clock.now()
+
+    def idempotency_key(self) -> str:
+        """Return the key for outside effects of the running hook."""
+        event_id = self.actor.kind.parts.event_id(self.envelope)
+        return derive_id(self.actor.id, event_id, "guard" if self.step is None else self.step.name)
+
+    def read_only_error(self) -> ReadOnly:
+        """Return the error for a change where only looking is allowed."""
+        where = "a guard" if self.step is None else f"the after-hook {self.step.name}"
+        return ReadOnly(
+            f"{where} of {self.actor.id} may look but not change or send; do it in the transition's body or in an enter "
+            "hook",
+            machine_id=self.actor.id,
+            event=self.envelope.event,
+        )
+
+    def tell(self, target: Any, event: Event[Any, Any], event_id: str | None, headers: Any) -> Receipt:
+        """Send after the commit."""
+        self._check_writable()
+        self.sends += 1
+        derived = derive_id(self.actor.kind.parts.event_id(self.envelope), "tell", self.sends)
+        receipt, envelope = self.actor.kind.parts.door.prepare(
+            target, event, self, event_id or derived, headers, has_own_id=event_id is not None
+        )
+        if self.outgoing is None:
+            self.outgoing = []
+        self.outgoing.append(envelope)
+        return receipt
+
+    async def ask(self, target: Any, event: Event[Any, Any], timeout_s: float | None, headers: Any) -> Any:
+        """Ask another machine, at once."""
+        return await self.actor.kind.parts.door.ask_in_turn(self, target, event, timeout_s, None, headers)
+
+    def next_event(self, event: Event[Any, Any]) -> None:
+        """Raise an event before the mailbox, after the commit."""
+        self._check_writable()
+        limit = self.actor.kind.options.own_event_limit
+        depth = self.envelope.own_depth + 1
+        if self.own_events is None:
+            self.own_events = []
+        if depth > limit or len(self.own_events) >= limit:
+            raise MailboxFull(
+                f"{self.actor.id} raised {limit} events of its own in a row; a chain that never ends is not a state "
+                "machine. Raise `own_event_limit` if it is meant",
+                machine_id=self.actor.id,
+                event=event,
+            )
+        _, envelope = self.actor.kind.parts.door.prepare(
+            self.actor.id, event, self, derive_id(self.actor.kind.parts.event_id(self.envelope), "raise", len(self.own_events) + 1), None
+        )
+        envelope.own_depth = depth
+        self.own_events.append(envelope)
+
+    def stop(self) -> None:
+        """Stop the machine after the commit."""
+        self._check_writable()
+        self.stops_machine = True
+
+    # -- the life of a turn -------------------------------------------------------------------------------------
+
+    def check_open(self, event: Event[Any, Any]) -> None:
+        """Raise `StaleTurn` if the turn is over."""
+        if self.closed:
+            raise StaleTurn(
+                f"{type(event).__name__} was sent by what a hook of {self.actor.id} left behind; send it from a callback "
+                "or from code of your own, outside the machine",
+                machine_id=self.actor.id,
+                event=event,
+            )
+
+    def next_ask_id(self) -> str:
+        """Return the id of the next ask: the same when the event is delivered again."""
+        self.asks += 1
+        return derive_id(self.idempotency_key(), self.asks)
+
+    def fields(self) -> dict[str, Any]:
+        """Return the machine's data as it stands in the draft."""
+        return draft_fields(self.machine)
+
+    def close(self) -> None:
+        """End the turn: the instance is closed, tasks left behind are cancelled, unsent messages are discarded."""
+        self.closed = True
+        self.step_deadline = inf
+        close_draft(self.machine)
+        if self.tasks is not None:
+            self._cancel_tasks(self.tasks)
+        if self.outgoing is not None and not self.committed:
+            self._discard(self.outgoing)
+
+    def _check_writable(self) -> None:
+        if self.closed:
+            raise StaleTurn(
+                f"self of {self.actor.id} was used after its turn; send the machine an event instead",
+                machine_id=self.actor.id,
+            )
+        if not self.writable:
+            raise self.read_only_error()
+
+    def _cancel_tasks(self, tasks: list[asyncio.Future[Any]]) -> None:
+        parts = self.actor.kind.parts
+        for task in tasks:
+            if not task.done():
+                parts.keep(task, f"a task that a hook of {self.actor.id} left behind")
+                task.cancel()
+
+    def _discard(self, outgoing: list[Envelope]) -> None:
+        for envelope in outgoing:
+            envelope.refusal = Discarded(
+                f"{type(envelope.event).__name__} for {envelope.machine_id} was not sent: the turn of "
+                f"{self.actor.id} was rolled back",
+                machine_id=envelope.machine_id,
+                event=envelope.event,
+            )
+            self.actor.kind.parts.door.wake_refused(envelope)
+
+
+def checked_headers(headers: Mapping[str, str], count: int, size: int) -> dict[str, str]:
+    """Return a copy of the headers.
+
+    Raises:
+        InvalidEvent: Not strings, or more than the limits allow.
+    """
+    copied = dict(headers)
+    if len(copied) > count:
+        raise InvalidEvent(f"{len(copied)} headers: the limit is {count}")
+    if not all(isinstance(name, str) and isinstance(value, str) for name, value in copied.items()):
+        raise InvalidEvent("headers are strings")
+    if sum(len(name) + len(value) for name, value in copied.items()) > size:
+        raise InvalidEvent(f"headers are longer than {size:,} characters")
+    return copied

@@ -1,0 +1,45 @@
+"""What all tests share: scenarios run on the simulated loop, on every path, under several seeds."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from actorfsm import ActorSystem
+from actorfsm.testing.loop import simulate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+SEEDS = range(5)
+
+
+@pytest.fixture(params=[True, False], ids=["inline", "queued"])
+def inline(request: pytest.FixtureRequest) -> bool:
+    """Whether asks to idle machines may be handled inside the ask: a contract test runs on both paths."""
+    return bool(request.param)
+
+
+@pytest.fixture
+def system_of(inline: bool) -> Callable[..., ActorSystem[Any]]:
+    """Make a system on the path under test, quiet and seeded."""
+
+    def make(*machines: Any, **options: Any) -> ActorSystem[Any]:
+        options.setdefault("trace", None)
+        options.setdefault("random", Random(7))
+        return ActorSystem(*machines, inline=inline, **options)
+
+    return make
+
+
+@pytest.fixture
+def sim() -> Callable[..., None]:
+    """Run a scenario on the simulated loop under several seeds; nothing may be left behind."""
+
+    def run(scenario: Callable[[], Coroutine[Any, Any, Any]], *, seeds: Any = SEEDS) -> None:
+        for seed in seeds:
+            simulate(scenario, seed=seed)
+
+    return run
