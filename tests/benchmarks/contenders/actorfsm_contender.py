@@ -7,7 +7,7 @@ graph. Unless the name of a variant says otherwise, the trace is off and the eve
 from __future__ import annotations
 
 import tempfile
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -73,7 +73,7 @@ def _session(system: Any, refs: dict[str, Any], seq_at_birth: dict[str, int]) ->
         snapshot = refs[machine_id].snapshot()
         data = snapshot.data
         lines = data.get("lines")
-        total = data["total"] if lines is None else sum(line["quantity"] for line in lines)
+        total = data["total"] if lines is None else sum(line.quantity for line in lines)
         seq = snapshot.seq - seq_at_birth[machine_id]
         return End(str(snapshot.state), data["customer"], total, data["weight"], data["urgent"], seq)
 
@@ -106,7 +106,8 @@ def _sink(trace: Trace, log: Path) -> Iterator[Any]:
         case "off":
             yield None
         case "json":
-            yield _sink_class(trace)(log)
+            with closing(_sink_class(trace)(log)) as sink:
+                yield sink
         case "structlog":
             with log.open("w", encoding="utf-8") as file, _structlog_to(file):
                 yield _sink_class(trace)()

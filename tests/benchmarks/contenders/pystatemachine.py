@@ -59,7 +59,7 @@ async def open_machines(ids: Sequence[str]) -> AsyncIterator[Session]:
 
     def end(machine_id: str) -> End:
         machine = machines[machine_id]
-        state = next(iter(machine.configuration_values))
+        state = machine.current_state_value
         return End(state, machine.customer, machine.total, machine.weight, machine.urgent, machine.seq)
 
     yield Session(make_event=lambda amount: amount, ask=ask, end=end)
