@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 else:
     from types import GenericAlias
 
-__all__ = ["Machine", "TurnView", "close_draft", "definition_of", "draft_fields", "open_draft"]
+__all__ = ["Machine", "TurnView", "close_draft", "definition_of", "draft_fields", "open_draft", "reset_draft"]
 
 StateT = TypeVar("StateT", bound=Enum)
 ServicesT = TypeVar("ServicesT", default=Any)
@@ -347,6 +347,11 @@ def open_draft(machine_class: type[Machine[Any, Any]], data: dict[str, Any], tur
 def draft_fields(machine: Machine[Any, Any]) -> dict[str, Any]:
     """Return the fields as they stand in the draft."""
     return machine.__dict__
+
+
+def reset_draft(machine: Machine[Any, Any], data: dict[str, Any]) -> None:
+    """Drop the draft: the instance shares the committed data again."""
+    _set_fields(machine, data)
 
 
 def close_draft(machine: Machine[Any, Any]) -> None:

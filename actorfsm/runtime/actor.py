@@ -131,6 +131,8 @@ class Actor:
                 perform.set_aside(turn, choice)
                 return True
             turn.choice = choice
+            if turn.drafted:
+                turn.look_only()
             turn.writable = True
             # hooks: before, exit, body, enter, on the draft; any of them may refuse
             for step in choice.steps:

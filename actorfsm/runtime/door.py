@@ -320,13 +320,16 @@ class Door:
             births = ", ".join(cls.__name__ for cls in kind.definition.births)
             raise InvalidEvent(f"{kind.name} has no initial state: it is born by {births}", machine_id=machine_id)
         known = self._actors.get(machine_id)
+        if turn is not None and event_id is None:
+            event_id = turn.next_ask_id()  # so that a repetition is answered from the record
         if known is not None and (event_id is None or not self._knows(known, event_id)):
             raise MachineExists(f"{machine_id} exists already, as {known.kind.name}", machine_id=machine_id)
         if turn is None:
             envelope = Envelope(event, machine_id, self._next_number(), self._loop.time())
             self._address(envelope, event_id, headers)
         else:
-            envelope = self._caused(turn, event, machine_id, event_id or turn.next_ask_id(), headers)
+            assert event_id is not None  # noqa: S101 -- derived above
+            envelope = self._caused(turn, event, machine_id, event_id, headers)
             envelope.has_own_id = envelope.keeps_settlement = True
         if known is None:
             self._actors[machine_id] = Actor(kind, machine_id, kind.root, kind.rules.at_birth(data))

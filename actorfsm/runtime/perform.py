@@ -30,7 +30,7 @@ from actorfsm.trace import Record
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from actorfsm.event import OutcomeKind
+    from actorfsm.event import Outcome, OutcomeKind
     from actorfsm.machine.definition import Choice, Step, Transition
     from actorfsm.runtime.actor import Actor
     from actorfsm.runtime.parts import Parts
@@ -103,6 +103,8 @@ def committed(turn: Turn, choice: Transition, reply: Any) -> None:
         _start_detached(turn, choice, step)
     if choice.is_birth or turn.stops_machine:
         actor.kind.supervisor.committed(turn, choice)
+    if turn.drafted and choice.afters:
+        turn.look_only()
 
 
 def set_aside(turn: Turn, choice: Choice | None) -> None:
@@ -336,13 +338,24 @@ def _conclude(actor: Actor, envelope: Envelope, settlement: Settlement) -> None:
     if envelope.callback is not None or envelope.reply_to is not None:
         outcome = outcome_of(envelope, parts.event_id(envelope), settlement)
         if envelope.callback is not None:
-            parts.callbacks.add(envelope, outcome)
+            _call_back(actor, envelope, outcome)
         if envelope.reply_to is not None:
             parts.door.send_outcome(envelope, outcome)
     for twin in envelope.joined or ():
         if not twin.settled:
             settle_duplicate(actor, twin, settlement)
     envelope.joined = None
+
+
+def _call_back(actor: Actor, envelope: Envelope, outcome: Outcome) -> None:
+    turn = CURRENT.get()
+    if turn is None or turn.actor is not actor or turn.closed or not turn.holds_machine:
+        actor.kind.parts.callbacks.add(envelope, outcome)
+        return
+    # A turn lasts until its after-hooks end, and no callback of the machine runs during it (C1).
+    if turn.callbacks is None:
+        turn.callbacks = []
+    turn.callbacks.append((envelope, outcome))
 
 
 def settle_duplicate(actor: Actor, envelope: Envelope, settlement: Settlement) -> None:

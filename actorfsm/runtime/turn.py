@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from actorfsm.errors import Discarded, InvalidEvent, MailboxFull, ReadOnly, StaleTurn
 from actorfsm.ids import derive_id
-from actorfsm.machine.machine import close_draft, draft_fields
+from actorfsm.machine.machine import close_draft, draft_fields, reset_draft
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Mapping
     from datetime import datetime
 
-    from actorfsm.event import Event
+    from actorfsm.event import Event, Outcome
     from actorfsm.machine.definition import Step, Transition
     from actorfsm.machine.machine import Machine
     from actorfsm.runtime.actor import Actor
@@ -56,6 +56,8 @@ class Turn:
     outgoing: list[Envelope] | None = None
     own_events: list[Envelope] | None = None
     tasks: list[asyncio.Future[Any]] | None = None
+    callbacks: list[tuple[Envelope, Outcome]] | None = None
+    """Callbacks that wait for the end of the turn."""
     asks = 0
     sends = 0
     stops_machine = False
@@ -183,8 +185,16 @@ class Turn:
         """Return the machine's data as it stands in the draft."""
         return draft_fields(self.machine)
 
+    def look_only(self) -> None:
+        """Show the committed data afresh: what guards and after-hooks change in nested values is lost."""
+        reset_draft(self.machine, self.actor.data)
+        self.drafted, self.touched = False, None
+
     def close(self) -> None:
-        """End the turn: the instance is closed, tasks left behind are cancelled, unsent messages are discarded."""
+        """End the turn: the instance is closed, tasks left behind are cancelled, unsent messages are discarded.
+
+        Callbacks that waited for the end are called from now on.
+        """
         self.closed = True
         self.step_deadline = inf
         close_draft(self.machine)
@@ -192,6 +202,10 @@ class Turn:
             self._cancel_tasks(self.tasks)
         if self.outgoing is not None and not self.committed:
             self._discard(self.outgoing)
+        if self.callbacks is not None:
+            waiting, self.callbacks = self.callbacks, None
+            for envelope, outcome in waiting:
+                self.actor.kind.parts.callbacks.add(envelope, outcome)
 
     def _check_writable(self) -> None:
         if self.closed:
