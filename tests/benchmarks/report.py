@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .measure import Row
 
 HEAD = ("contender", "events/s", "× a", "from", "to", "× baseline", "goal", "actorfsm is")
-OURS = "actorfsm, inline"
+OURS = "actorfsm: inline"
 PACKAGES = ("actorfsm", "pydantic", "structlog", "transitions", "python-statemachine", "pykka", "uvloop")
 TITLES = {
     Workload.ASK: "W1 ask: 1,000 machines, 100 senders, one outstanding ask each",

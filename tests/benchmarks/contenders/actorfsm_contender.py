@@ -7,7 +7,7 @@ graph. Unless the name of a variant says otherwise, the trace is off and the eve
 from __future__ import annotations
 
 import tempfile
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -106,8 +106,11 @@ def _sink(trace: Trace, log: Path) -> Iterator[Any]:
         case "off":
             yield None
         case "json":
-            with closing(_sink_class(trace)(log)) as sink:
+            sink = _sink_class(trace)(log)
+            try:
                 yield sink
+            finally:
+                getattr(sink, "close", sink.flush)()
         case "structlog":
             with log.open("w", encoding="utf-8") as file, _structlog_to(file):
                 yield _sink_class(trace)()
@@ -134,7 +137,7 @@ def _structlog_to(file: TextIO) -> Iterator[None]:
 
 def _contender(name: str, variant: Variant, **options: Any) -> AsyncContender:
     return AsyncContender(
-        name=f"actorfsm, {name}",
+        name=f"actorfsm: {name}",
         open=partial(open_system, variant),
         check=partial(missing, variant.trace),
         **options,
@@ -152,13 +155,13 @@ def contenders() -> list[AsyncContender]:
             Variant(),
             workloads=ASKS,
             build_per_send=True,
-            baseline="a, event per send",
+            baseline="a: event per send",
             goals={ask: 2.0},
         ),
         _contender("JSON lines to a file", Variant(trace="json"), workloads=ASKS, goals={ask: 1.0}),
         _contender(
             "structlog to a file", Variant(trace="structlog"), workloads=ASKS, share=0.5, goals={ask: 0.45}
         ),
-        _contender("hooks suspend", Variant("SuspendingLight"), workloads=ASKS, baseline="a, hooks suspend"),
-        _contender("nested list", Variant("NestedLight"), workloads=ASKS, baseline="a, nested list"),
+        _contender("hooks suspend", Variant("SuspendingLight"), workloads=ASKS, baseline="a: hooks suspend"),
+        _contender("nested list", Variant("NestedLight"), workloads=ASKS, baseline="a: nested list"),
     ]

@@ -96,7 +96,7 @@ def _cores(wanted: set[int] | None) -> Iterator[None]:
 
 def contenders() -> list[ErlangContender]:
     cores = len(CORES)
-    found = [ErlangContender(name="Erlang gen_statem, one core", schedulers=1)]
+    found = [ErlangContender(name="Erlang gen_statem: one core", schedulers=1)]
     if cores > 1:
-        found.append(ErlangContender(name=f"Erlang gen_statem, {cores} cores", schedulers=cores))
+        found.append(ErlangContender(name=f"Erlang gen_statem: {cores} cores", schedulers=cores))
     return found

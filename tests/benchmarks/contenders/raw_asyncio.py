@@ -169,8 +169,8 @@ def contenders() -> list[AsyncContender]:
     return [
         AsyncContender(name="a", open=partial(open_fleet, Light)),
         AsyncContender(
-            name="a, event per send", open=partial(open_fleet, Light), workloads=ASKS, build_per_send=True
+            name="a: event per send", open=partial(open_fleet, Light), workloads=ASKS, build_per_send=True
         ),
-        AsyncContender(name="a, hooks suspend", open=partial(open_fleet, SuspendingLight), workloads=ASKS),
-        AsyncContender(name="a, nested list", open=partial(open_fleet, NestedLight), workloads=ASKS),
+        AsyncContender(name="a: hooks suspend", open=partial(open_fleet, SuspendingLight), workloads=ASKS),
+        AsyncContender(name="a: nested list", open=partial(open_fleet, NestedLight), workloads=ASKS),
     ]

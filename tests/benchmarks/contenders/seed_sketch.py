@@ -143,4 +143,4 @@ async def open_fleet(ids: Sequence[str]) -> AsyncIterator[Session]:
 
 
 def contenders() -> list[AsyncContender]:
-    return [AsyncContender(name="seed's sketch, mended", open=open_fleet)]
+    return [AsyncContender(name="seed's sketch mended", open=open_fleet)]
