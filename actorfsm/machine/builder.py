@@ -196,7 +196,7 @@ class _Builder:
         leave = () if stays or birth else self._steps("exit", source, event_class)
         enter = () if stays else self._steps("enter", target, event_class)
         edge.steps = (*before, *leave, *(() if body is None else (body,)), *enter)
-        after = () if stays else self._steps("after", target, event_class)
+        after = () if stays else tuple(self._steps("after", target, event_class))
         edge.afters = tuple(step for step in after if not step.detached)
         edge.detached = tuple(step for step in after if step.detached)
         return edge

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, is_typeddict
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -69,7 +69,9 @@ class Reply:
     def __init__(self, annotation: Any) -> None:
         self.annotation: Final = annotation
         self.mutable: Final = not is_immutable(annotation)
-        self.plain_class: Final = annotation if isinstance(annotation, type) else None
+        # Neither Any nor a TypedDict can be asked of with isinstance, though both are classes.
+        is_plain = isinstance(annotation, type) and annotation is not Any and not is_typeddict(annotation)
+        self.plain_class: Final = annotation if is_plain else None
         self._adapter: TypeAdapter[Any] | None = None
 
     def check(self, value: Any) -> Any:

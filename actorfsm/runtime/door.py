@@ -96,33 +96,29 @@ class Door:
         turn.check_open(event)
         self._check_thread(event)
         machine_id = target.id if isinstance(target, Ref) else target
-        asker = turn.machine_id
-        if turn.holds_machine:
-            self._parts.waits.begin(asker, machine_id, event)
+        derived = turn.next_ask_id()
+        envelope = self._caused(turn, event, machine_id, event_id or derived, headers)
+        envelope.has_own_id = True
+        envelope.keeps_settlement = True
+        return await self._answer_machine(turn, envelope, self._ask_timeout_s if timeout_s is None else timeout_s)
+
+    async def _answer_machine(self, turn: Turn, envelope: Envelope, limit_s: float) -> Any:
+        """Answer a machine that waits in its turn: within what remains of its own deadline, unless it closes a cycle."""
+        if turn.envelope.deadline is not None:
+            limit_s = max(0.0, min(limit_s, turn.envelope.deadline - envelope.accepted_at))
+        if not turn.holds_machine:
+            return await self._answer(envelope, limit_s)
+        self._parts.waits.begin(turn, envelope)
         try:
-            derived = turn.next_ask_id()
-            envelope = self._caused(turn, event, machine_id, event_id or derived, headers)
-            envelope.has_own_id = True
-            envelope.keeps_settlement = True
-            limit_s = self._ask_timeout_s if timeout_s is None else timeout_s
-            if turn.envelope.deadline is not None:
-                limit_s = max(0.0, min(limit_s, turn.envelope.deadline - envelope.accepted_at))
             return await self._answer(envelope, limit_s)
         finally:
-            if turn.holds_machine:
-                self._parts.waits.end(asker, machine_id)
+            self._parts.waits.end(turn, envelope)
 
     async def _answer(self, envelope: Envelope, timeout_s: float) -> Any:
         envelope.is_ask = True
         envelope.deadline = deadline = envelope.accepted_at + timeout_s
         counters = self._parts.counters
-        if counters.pending_asks >= self._parts.limits.pending_asks:
-            counters.refused += 1
-            raise MailboxFull(
-                f"{counters.pending_asks:,} asks wait for their answers: the limit of this system",
-                machine_id=envelope.machine_id,
-                event=envelope.event,
-            )
+        self._check_room_for_asks(envelope)
         try:
             self.accept(envelope)
         except ActorFSMError:
@@ -149,6 +145,16 @@ class Door:
         if envelope.error is not None:
             raise envelope.error
         return envelope.reply
+
+    def _check_room_for_asks(self, envelope: Envelope) -> None:
+        counters = self._parts.counters
+        if counters.pending_asks >= self._parts.limits.pending_asks:
+            counters.refused += 1
+            raise MailboxFull(
+                f"{counters.pending_asks:,} asks wait for their answers: the limit of this system",
+                machine_id=envelope.machine_id,
+                event=envelope.event,
+            )
 
     # -- tell ---------------------------------------------------------------------------------------------------
 
@@ -332,8 +338,12 @@ class Door:
             envelope = self._caused(turn, event, machine_id, event_id, headers)
             envelope.has_own_id = envelope.keeps_settlement = True
         if known is None:
+            self._check_room_for_asks(envelope)
             self._actors[machine_id] = Actor(kind, machine_id, kind.root, kind.rules.at_birth(data))
-        await self._answer(envelope, self._ask_timeout_s)
+        if turn is None:
+            await self._answer(envelope, self._ask_timeout_s)
+        else:
+            await self._answer_machine(turn, envelope, self._ask_timeout_s)
 
     def _knows(self, actor: Actor, event_id: str) -> bool:
         known = None if actor.rare is None else actor.rare.ids.get(event_id)

@@ -1,58 +1,75 @@
 """The wait-for graph: who waits for whom. An ask that would close a cycle fails at once (C9).
 
-Exact within one process: it sees a machine that asks itself, A → B → A, and two independent asks that meet. Across
-processes the deadline decides.
+Exact within one process: it sees a machine that asks itself, A → B → A, and two independent asks that meet. An edge
+counts only while it holds its machine: not once the answer is there or the deadline has passed, even if the asker has
+not woken yet, and not for what a hook left behind. Across processes the deadline decides.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from actorfsm.errors import AskCycle
 
 if TYPE_CHECKING:
-    from actorfsm.event import Event
+    from collections.abc import Iterator
 
-__all__ = ["WaitGraph"]
+    from actorfsm.runtime.envelope import Envelope
+
+__all__ = ["Asker", "WaitGraph"]
+
+
+class Asker(Protocol):
+    """The turn that asks."""
+
+    closed: bool
+
+    @property
+    def machine_id(self) -> str:
+        """The machine whose turn it is."""
+        ...
 
 
 class WaitGraph:
-    """Which machines wait for which, by id, with how many asks."""
+    """Which machines wait, by id, and for what."""
 
     __slots__ = ("_waits",)
 
     def __init__(self) -> None:
-        self._waits: dict[str, dict[str, int]] = {}
+        self._waits: dict[str, dict[Envelope, Asker]] = {}
 
-    def begin(self, asker: str, asked: str, event: Event[object, object]) -> None:
-        """Note that one machine waits for another.
+    def begin(self, turn: Asker, envelope: Envelope) -> None:
+        """Note that a machine waits, in its turn, for what it has asked.
 
         Raises:
-            AskCycle: The other one waits for it already; nothing was noted.
+            AskCycle: The machine asked waits for it already; nothing was noted.
         """
+        asker, asked = turn.machine_id, envelope.machine_id
         if asker == asked or asked in self._waits:
             path = self._path(asked, asker)
             if path is not None:
                 cycle = (asker, *path)
                 raise AskCycle(
-                    f"{type(event).__name__}: {' -> '.join(cycle)} would wait for itself; use `tell`, or answer with "
-                    "an event of its own",
+                    f"{type(envelope.event).__name__}: {' -> '.join(cycle)} would wait for itself; use `tell`, or "
+                    "answer with an event of its own",
                     path=cycle,
                     machine_id=asked,
-                    event=event,
+                    event=envelope.event,
                 )
-        waits = self._waits.setdefault(asker, {})
-        waits[asked] = waits.get(asked, 0) + 1
+        self._waits.setdefault(asker, {})[envelope] = turn
 
-    def end(self, asker: str, asked: str) -> None:
-        """Note that one of its asks ended."""
-        waits = self._waits[asker]
-        if waits[asked] > 1:
-            waits[asked] -= 1
-            return
-        del waits[asked]
+    def end(self, turn: Asker, envelope: Envelope) -> None:
+        """Note that the ask ended."""
+        waits = self._waits[turn.machine_id]
+        del waits[envelope]
         if not waits:
-            del self._waits[asker]
+            del self._waits[turn.machine_id]
+
+    def _waits_for(self, asker: str) -> Iterator[str]:
+        for envelope, turn in self._waits.get(asker, {}).items():
+            waiter = envelope.waiter
+            if not (envelope.settled or turn.closed or (waiter is not None and waiter.done())):
+                yield envelope.machine_id
 
     def _path(self, start: str, goal: str) -> tuple[str, ...] | None:
         if start == goal:
@@ -61,7 +78,7 @@ class WaitGraph:
         frontier = [start]
         while frontier:
             here = frontier.pop()
-            for there in self._waits.get(here, ()):
+            for there in self._waits_for(here):
                 if there in previous:
                     continue
                 previous[there] = here
