@@ -8,20 +8,28 @@ from __future__ import annotations
 
 import sys
 from enum import Enum
-from types import GenericAlias
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar as PlainTypeVar, get_origin
+from types import GenericAlias, SimpleNamespace
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    TypeVar as PlainTypeVar,
+    get_origin,
+    get_type_hints,
+)
 
 from pydantic import BaseModel, ConfigDict, InstanceOf, PlainSerializer, ValidationError
 from typing_extensions import TypeVar
 
-from actorfsm.errors import InvalidEvent
+from actorfsm.errors import DefinitionError, InvalidEvent
+from actorfsm.problems import field_names, problems_of
 from actorfsm.values import shares_nothing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Generic
-
-    from typing_extensions import Self
+    from typing import Generic, Self
 
 __all__ = [
     "MAX_PAYLOAD_BYTES",
@@ -49,11 +57,11 @@ else:
 
     class _Typed(BaseModel):
         # Not generic for pydantic: a parametrisation would be a class of its own, with its own validator.
-        def __class_getitem__(cls, item):
+        def __class_getitem__(cls, item: Any) -> Any:
             return super().__class_getitem__(item) if cls.__is_users_generic() else GenericAlias(cls, item)
 
         @classmethod
-        def __is_users_generic(cls):
+        def __is_users_generic(cls) -> bool:
             return bool(cls.__pydantic_generic_metadata__["parameters"])
 
 
@@ -85,7 +93,7 @@ class Event(_Typed[ReplyT, MachineT]):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise InvalidEvent(f"not a {cls.__name__}: {_without_input(error)}") from None
+            raise InvalidEvent(f"not a {cls.__name__}: {problems_of(error, field_names(cls))}") from None
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Self:
@@ -97,34 +105,55 @@ class Event(_Typed[ReplyT, MachineT]):
         try:
             return cls.model_validate(fields)
         except ValidationError as error:
-            raise InvalidEvent(f"not a {cls.__name__}: {_without_input(error)}") from None
+            raise InvalidEvent(f"not a {cls.__name__}: {problems_of(error, field_names(cls))}") from None
 
 
-def _without_input(error: ValidationError) -> str:
-    problems = error.errors(include_url=False, include_context=False, include_input=False)
-    return "; ".join(f"{'.'.join(map(str, p['loc'])) or 'the text'}: {p['msg']}" for p in problems[:5])
-
-
-def reply_annotation(event_class: type[Event[Any, Any]]) -> Any:
+def reply_annotation(event_class: type[Event[Any, Any]], names: Mapping[str, Any] | None = None) -> Any:
     """Return the reply type that an event class declares: None when it declares none.
 
-    A forward reference is resolved in the module of the class that declares it.
+    Args:
+        event_class: The event class.
+        names: Names that a forward reference may mean, besides those of the module that declares it.
+
+    Raises:
+        DefinitionError: A forward reference cannot be resolved.
     """
     for base in event_class.__mro__:
         for alias in base.__dict__.get("__orig_bases__", ()):
-            origin = get_origin(alias)
-            if isinstance(origin, type) and issubclass(origin, _Typed) and origin in {_Typed, Event}:
-                return _resolved(alias.__args__[0], base)
+            if get_origin(alias) is Event:
+                annotation = alias.__args__[0]
+                if isinstance(annotation, PlainTypeVar | TypeVar):
+                    return _given(event_class, base, annotation)
+                return _resolved(event_class, annotation, base, names or {})
     return None
 
 
-def _resolved(annotation: Any, declared_in: type) -> Any:
-    if isinstance(annotation, PlainTypeVar | TypeVar):
-        return None
-    if not isinstance(annotation, str):
-        return annotation
-    namespace: dict[str, Any] = vars(sys.modules.get(declared_in.__module__, object()))
-    return namespace.get(annotation, Any)
+def _given(event_class: type[BaseModel], generic: type[BaseModel], parameter: Any) -> Any:
+    """Return what stands for the parameter of a generic event: `int` for `Batch[int]`."""
+    place = generic.__pydantic_generic_metadata__["parameters"].index(parameter)
+    for base in event_class.__mro__:
+        metadata = base.__dict__.get("__pydantic_generic_metadata__")
+        if metadata and metadata["origin"] is generic:
+            return _none_for_its_type(metadata["args"][place])
+    return Any
+
+
+def _resolved(event_class: type[Any], annotation: Any, declared_in: type, names: Mapping[str, Any]) -> Any:
+    module = vars(sys.modules.get(declared_in.__module__, declared_in))
+    # The nearest name is meant, as in the code that declares the class.
+    known = {**module, **names} if "<locals>" in declared_in.__qualname__ else {**names, **module}
+    holder = SimpleNamespace(__annotations__={"reply": annotation})
+    try:
+        return _none_for_its_type(get_type_hints(holder, known, include_extras=True)["reply"])
+    except Exception as error:  # noqa: BLE001 -- evaluating an annotation may raise anything
+        raise DefinitionError(
+            f"{event_class.__name__}: its reply {annotation!r} cannot be resolved ({error}); define the class before "
+            "the machine, or import it at run time, not under TYPE_CHECKING"
+        ) from None
+
+
+def _none_for_its_type(annotation: Any) -> Any:
+    return None if annotation is type(None) else annotation
 
 
 StateMember = Annotated[

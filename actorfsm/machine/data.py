@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from actorfsm.errors import DefinitionError, InvalidData
+from actorfsm.problems import field_names, problems_of
 from actorfsm.values import copy_value, revalidated
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ class DataRules:
             # A field whose new value has just the annotated class and no constraint needs no validator: 0.1 µs, where
             # validating a model of four fields takes 0.7.
             if value is not committed.get(name, _MISSING) and (
-                value.__class__ is not plain.get(name) or (value.__class__ is decimal.Decimal and not value.is_finite())
+                value.__class__ is not plain.get(name)
+                or (value.__class__ is decimal.Decimal and not value.is_finite())
             ):
                 trusted = False
                 break
@@ -106,15 +108,16 @@ class DataRules:
 
     def _validated(self, fields: dict[str, Any]) -> dict[str, Any]:
         try:
-            instance = self._class.__pydantic_validator__.validate_python(fields, by_alias=False, by_name=True)
+            instance = self._class.__pydantic_validator__.validate_python(
+                fields, by_alias=False, by_name=True
+            )
         except ValidationError as error:
             raise self._invalid(error) from None
         validated: dict[str, Any] = instance.__dict__
         return validated
 
     def _invalid(self, error: ValidationError) -> InvalidData:
-        problems = error.errors(include_url=False, include_context=False, include_input=False)
-        said = "; ".join(f"{'.'.join(map(str, p['loc'])) or self._name}: {p['msg']}" for p in problems[:5])
+        said = problems_of(error, field_names(self._class))
         return InvalidData(f"the data of {self._name} does not validate: {said}")
 
 
