@@ -11,8 +11,9 @@ path, and a budget per step of the event loop bounds them all.
 from __future__ import annotations
 
 import asyncio
+import decimal
 from contextvars import Context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from actorfsm.errors import ActorFSMError, MachineStopped, MailboxFull, Quarantined
 from actorfsm.machine.options import Overflow
@@ -220,7 +221,7 @@ class Dispatcher:
 
     def _must_retire(self, worker: Worker, task: asyncio.Task[Any]) -> bool:
         # A hook that set a context variable, or cancelled the task it ran in, shall not be felt by the next machine.
-        return len(worker.context) != 1 or task.cancelling() > 0
+        return not _is_clean(worker.context) or task.cancelling() > 0
 
     def _after_turn(self, actor: Actor) -> None:
         if actor.status != RUNNING:
@@ -280,7 +281,7 @@ class Dispatcher:
         finally:
             self._depth -= 1
             self._after_turn(actor)
-        if len(worker.context) == 1:
+        if _is_clean(worker.context):
             self._spare = worker
 
     def _run_eagerly(self, actor: Actor, envelope: Envelope) -> None:
@@ -349,6 +350,30 @@ class Dispatcher:
         """Give no more turns."""
         self._closed = True
         self._ready.clear()
+
+
+def _is_clean(context: Context) -> bool:
+    """Return whether a turn has left nothing in its context that the next machine could feel.
+
+    Arithmetic with Decimal leaves its context there, which is as good as none if nobody has changed it.
+    """
+    if len(context) == 1:  # the current turn
+        return True
+    if len(context) == 2:  # noqa: PLR2004 -- the current turn and one more
+        for value in context.values():
+            if isinstance(value, decimal.Context) and _settings(value) == _DECIMAL:
+                value.clear_flags()
+                return True
+    return False
+
+
+def _settings(context: decimal.Context) -> tuple[Any, ...]:
+    limits = (context.Emin, context.Emax, context.capitals, context.clamp)
+    return (context.prec, context.rounding, *limits, context.traps)
+
+
+_UNTOUCHED: Final = decimal.Context()  # its traps live as long as it does
+_DECIMAL: Final = _settings(_UNTOUCHED)
 
 
 def _drive(coroutine: Coroutine[Any, Any, bool]) -> None:
