@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from actorfsm.errors import DefinitionError
 from actorfsm.event import Event, Spawn, TransitionRequested, reply_annotation, shares_nothing
 from actorfsm.machine import signatures
-from actorfsm.machine.decorators import STAY, HookMark, Mark, PostponeMark, TransitionMark, marks_of
+from actorfsm.machine.decorators import (
+    STAY,
+    HookMark,
+    Mark,
+    PostponeMark,
+    TransitionMark,
+    marks_inside,
+    marks_of,
+)
 from actorfsm.machine.definition import (
     POSTPONE,
     Choice,
     Definition,
     EventSpec,
+    Hook,
     Reply,
     StateNode,
     Step,
@@ -28,22 +36,9 @@ if TYPE_CHECKING:
 
     from actorfsm.machine.options import MachineOptions
 
-__all__ = ["Hook", "build_definition"]
+__all__ = ["build_definition"]
 
 EventClass = type[Event[Any, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Hook:
-    """A hook as declared: its step, where it runs, and which events it accepts (None: it does not look)."""
-
-    step: Step
-    states: tuple[Enum, ...]
-    accepts: tuple[EventClass, ...] | None
-
-    def applies_to(self, state: object) -> bool:
-        """Return whether it runs for this state."""
-        return not self.states or any(state is member for member in self.states)
 
 
 def build_definition(
@@ -76,7 +71,7 @@ class _Builder:
         self, cls: Any, state_class: type[Enum], options: MachineOptions, namespace: dict[str, Any]
     ) -> None:
         self.cls = cls
-        self.namespace = {cls.__name__: cls, **namespace}
+        self.namespace = {**vars(cls), cls.__name__: cls, **namespace}
         root = StateNode("(unborn)", None, None)
         states = {member: StateNode(member.name, member, root) for member in state_class}
         root.children = list(states.values())
@@ -88,8 +83,10 @@ class _Builder:
     def build(self, initial: Enum | None, final: tuple[Enum, ...]) -> Definition:
         definition = self.definition
         for member in final:
-            self._node("final", member).final = True
-        definition.initial = None if initial is None else self._node("initial", initial)
+            self._node(f"final=(...) of {definition.name}", member).final = True
+        definition.initial = (
+            None if initial is None else self._node(f"initial= of {definition.name}", initial)
+        )
         definition.any_to_any = not any(True for _ in self._marks(TransitionMark))
         for name, function, mark in self._marks(TransitionMark):
             self._declare(name, function, mark)
@@ -152,18 +149,22 @@ class _Builder:
 
     def _check_return(self, owner: str, function: Callable[..., Any], event_class: EventClass) -> None:
         says = signatures.return_annotation(function, self.namespace)
-        reply = self._spec(event_class).reply.annotation
-        wants = type(None) if reply is None else reply
-        if isinstance(says, type) and isinstance(wants, type) and not issubclass(says, wants):
+        reply = self._spec(event_class).reply
+        if says is signatures.NOT_SAID or says is Any or not isinstance(says, type) or reply.classes is None:
+            return
+        if not issubclass(says, reply.classes):
             raise DefinitionError(
-                f"{owner}: returns {says.__name__}, but {event_class.__name__} declares the reply {wants.__name__}"
+                f"{owner}: is annotated to return {says.__name__}, but {event_class.__name__} declares "
+                f"{reply.name}: change one of them"
             )
 
     def _postpone(self, name: str, function: Callable[..., Any], mark: PostponeMark) -> None:
         owner = f"{self.cls.__name__}.{name}"
         for event_class in mark.events or signatures.body_events(owner, function, self.namespace):
-            if not (isinstance(event_class, type) and issubclass(event_class, Event)):
-                raise DefinitionError(f"{owner}: @postpone takes event classes, not {event_class!r}")
+            if event_class is Event or not issubclass(event_class, Event):
+                raise DefinitionError(
+                    f"{owner}: @postpone takes event classes of this machine, not {event_class!r}"
+                )
             for state in mark.states:
                 self._add(self._node(owner, state), event_class, POSTPONE)
 
@@ -214,17 +215,23 @@ class _Builder:
     def _spec(self, event_class: EventClass) -> EventSpec:
         events = self.definition.events
         if event_class not in events:
-            reply = Reply(reply_annotation(event_class))
-            events[event_class] = EventSpec(event_class, event_class.__name__, not shares_nothing(event_class), reply)
+            reply = Reply(
+                reply_annotation(event_class, self.namespace), f"the reply of {event_class.__name__}"
+            )
+            events[event_class] = EventSpec(
+                event_class, event_class.__name__, not shares_nothing(event_class), reply
+            )
         return events[event_class]
 
     def _node(self, owner: str, state: Enum) -> StateNode:
         # Members of two StrEnums with the same value compare equal: compare the classes.
-        if type(state) is not self.definition.state_class:
+        node = self.definition.states.get(state) if type(state) is self.definition.state_class else None
+        if node is None:
             raise DefinitionError(
-                f"{owner} of {self.cls.__name__}: {state!r} is not a member of {self.definition.state_class.__name__}"
+                f"{owner}: {state!r} is not a state of the machine; "
+                f"give a member of {self.definition.state_class.__name__}"
             )
-        return self.definition.states[state]
+        return node
 
     def _add(self, node: StateNode, event_class: EventClass, choice: Choice) -> None:
         self._spec(event_class)
@@ -241,6 +248,7 @@ class _Builder:
         definition.mutable_fields = frozenset(
             name for name, info in self.cls.model_fields.items() if not is_immutable(info.annotation)
         )
+        definition.hooks = tuple(self.hooks)
         steps = (*_all_steps(definition), *(hook.step for hook in self.hooks))
         definition.is_plain = not any(step.is_async for step in steps)
 
@@ -259,21 +267,29 @@ def _requests(target: StateNode, when: Callable[[Any, Any], bool] | None) -> Cal
     def leads_there(machine: Any, event: TransitionRequested) -> bool:
         return event.to is target.member and (when is None or when(machine, event))
 
+    leads_there.__wrapped__ = when  # type: ignore[attr-defined]  # for the checks, which look for guards given twice
     return leads_there
 
 
-def _marked_methods(cls: Any) -> Iterator[tuple[str, Callable[..., Any], list[Mark]]]:
+def _marked_methods(cls: type[Any]) -> Iterator[tuple[str, Callable[..., Any], list[Mark]]]:
     """Yield the marked methods, base classes first, then in order of definition.
 
-    A method that overrides a marked one without marks of its own keeps those of the base; with marks it replaces them.
+    A method that overrides a marked one without marks of its own keeps those of the base; with marks it replaces them;
+    `None` in its place removes it.
     """
     marks: dict[str, list[Mark]] = {}
-    for base in reversed(cls.__mro__):
+    bases: list[type[Any]] = [*reversed(cls.__mro__)]
+    for base in bases:
         for name, attribute in vars(base).items():
-            own = marks_of(attribute) or marks_of(getattr(attribute, "__func__", None))
+            own = marks_of(attribute)
             if own:
                 marks[name] = own
-            elif name in marks and not callable(attribute):
-                del marks[name]
+            elif marks_inside(attribute):
+                raise DefinitionError(
+                    f"{base.__name__}.{name}: a {type(attribute).__name__} around a hook or transition would hide it; "
+                    "put the decorators of the machine on top, above a plain method"
+                )
+            elif attribute is None:
+                marks.pop(name, None)
     for name, found in marks.items():
         yield name, inspect.getattr_static(cls, name), found

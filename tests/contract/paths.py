@@ -15,7 +15,17 @@ import pytest
 from actorfsm import ActorSystem
 from actorfsm.runtime.tasks import EAGER
 
-__all__ = ["ASYNC_PATHS", "PATHS", "Path", "Script", "Style", "on_every_async_path", "on_every_path", "until"]
+__all__ = [
+    "ASYNC_PATHS",
+    "PATHS",
+    "Path",
+    "Script",
+    "Style",
+    "at_rest",
+    "on_every_async_path",
+    "on_every_path",
+    "until",
+]
 
 
 class Style(Enum):
@@ -88,6 +98,11 @@ async def until(condition: Callable[[], bool]) -> None:
     """Let the loop run until the condition holds."""
     while not condition():  # noqa: ASYNC110 -- a condition of the runtime has no event to wait for
         await asyncio.sleep(0)
+
+
+async def at_rest(system: ActorSystem[Any]) -> None:
+    """Let the loop run until no machine has or wants a turn: a reply comes before the after-hooks end."""
+    await until(lambda: system._parts.dispatcher.is_at_rest)
 
 
 class Script:
