@@ -8,22 +8,33 @@ from __future__ import annotations
 
 import sys
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Final,
+    Protocol,
+    TypeVar as PlainTypeVar,
+    get_args,
+    get_origin,
+)
 
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import TypeVar
 
 from actorfsm.clock import Duration, seconds
 from actorfsm.errors import DefinitionError, ReadOnly, StaleTurn
-from actorfsm.machine.builder import build_definition
-from actorfsm.machine.checks import RESERVED_NAMES, check_definition, check_field_names
+from actorfsm.machine.builder import build_definition, marked_in
+from actorfsm.machine.checks import check_class, check_definition, check_names
+from actorfsm.machine.decorators import marks_of
 from actorfsm.machine.options import Directive, MachineOptions, MailboxPolicy, Redelivery, RestartPolicy
+from actorfsm.machine.signatures import resolve_now
 from actorfsm.values import copy_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
-    from types import GenericAlias
+    from types import FrameType, GenericAlias
     from typing import Generic
 
     from actorfsm.event import Event
@@ -42,9 +53,6 @@ ReplyT = TypeVar("ReplyT")
 class TurnView(Protocol):
     """What a machine instance asks of the turn that it lives for; the runtime implements it."""
 
-    machine_id: str
-    state: Any
-    services: Any
     writable: bool
     """Whether fields may change now: from exit and before hooks to the commit, but not in guards and after-hooks."""
     drafted: bool
@@ -52,10 +60,16 @@ class TurnView(Protocol):
     touched: set[str] | None
     """Names of the mutable fields that were copied for this turn."""
 
+    @property
+    def machine_id(self) -> str: ...
+    @property
+    def state(self) -> Any: ...
+    @property
+    def services(self) -> Any: ...
     def now(self) -> datetime: ...
     def idempotency_key(self) -> str: ...
     def tell(self, target: Any, event: Any, event_id: str | None, headers: Any) -> Any: ...
-    async def ask(self, target: Any, event: Any, timeout_s: float | None, headers: Any) -> Any: ...
+    async def ask(self, target: Any, event: Any, timeout: Duration | None, headers: Any) -> Any: ...
     def next_event(self, event: Any) -> None: ...
     def stop(self) -> None: ...
     def read_only_error(self) -> ReadOnly: ...
@@ -67,13 +81,37 @@ if TYPE_CHECKING:
 
 else:
 
+    class _Body(dict):
+        """The body of a class statement: a hook is never lost because a second one has its name."""
+
+        def __init__(self, class_name: str) -> None:
+            self.class_name = class_name
+
+        def __setitem__(self, name: str, value: Any) -> None:
+            lost = marks_of(self.get(name))
+            if lost and not all(any(mark is kept for kept in marks_of(value)) for mark in lost):
+                raise DefinitionError(
+                    f"{self.class_name}.{name}: defined twice, so that the first would be lost; give each its own name"
+                )
+            super().__setitem__(name, value)
+
     class _MachineMeta(type(BaseModel)):
-        def __new__(mcs, name, bases, namespace, **kwargs):
-            # Before pydantic sees them: it would only warn that the field shadows an attribute.
-            names = namespace.get("__annotations__", {})
-            if bases and bases != (BaseModel,) and namespace.get("__module__") != __name__:
-                check_field_names(name, [*names, *(n for n in namespace if n in RESERVED_NAMES)])
-            return super().__new__(mcs, name, bases, namespace, **kwargs)
+        @classmethod
+        def __prepare__(mcs, name: str, bases: tuple[type, ...], /, **kwargs: Any) -> _Body:
+            return _Body(name)
+
+        def __new__(
+            mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any
+        ) -> type:
+            # Before pydantic sees them: it would only warn that a field shadows an attribute.
+            annotations = namespace.setdefault("__annotations__", {})
+            if namespace.get("__module__") != __name__:
+                check_names(name, annotations, "field")
+            for attribute, value in namespace.items():
+                # `charge = None` removes an inherited hook; for pydantic it would be a field without annotation.
+                if value is None and any(marked_in(base, attribute) for base in bases):
+                    annotations[attribute] = ClassVar[None]
+            return super().__new__(mcs, name, bases, dict(namespace), **kwargs)
 
     class _Base(BaseModel, metaclass=_MachineMeta):
         def __class_getitem__(cls, item):
@@ -113,7 +151,15 @@ class Machine(_Base[StateT, ServicesT]):
         **kwargs: Any,
     ) -> None:
         """Read the class's choices; see `MachineOptions` for their meaning. What is not given is inherited."""
-        super().__init_subclass__(**kwargs)
+        if isinstance(final, Enum):
+            raise DefinitionError(f"{cls.__name__}: final= takes several states: final=({final},)")
+        try:
+            super().__init_subclass__(**kwargs)
+        except TypeError:
+            raise DefinitionError(
+                f"{cls.__name__}: {', '.join(kwargs)}: no such option; there are initial, final, on_failure, redelivery, mailbox, "
+                "restart, postpone_limit, own_event_limit, remembered_ids, hook_timeout"
+            ) from None
         given: dict[str, Any] = {
             "initial": initial,
             "final": final,
@@ -126,18 +172,27 @@ class Machine(_Base[StateT, ServicesT]):
             "remembered_ids": remembered_ids,
             "hook_timeout_s": None if hook_timeout is None else seconds(hook_timeout),
         }
-        cls.__choices__ = cls.__choices__ | {name: value for name, value in given.items() if value is not None}
+        cls.__choices__ = cls.__choices__ | {
+            name: value for name, value in given.items() if value is not None
+        }
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         """Build and check the definition, once pydantic has read the fields."""
         super().__pydantic_init_subclass__()
+        names = _callers_names()
+        check_class(cls, Machine.__mro__)
+        for attribute in vars(cls).values():
+            if marks_of(attribute):
+                resolve_now(attribute, {**vars(cls), **names})
         choices = dict(cls.__choices__)
         initial, final = choices.pop("initial", None), tuple(choices.pop("final", ()))
         state_class = _state_class(cls)
         if state_class is None:
             if initial is not None:
-                raise DefinitionError(f"{cls.__name__}: say which states it has: class {cls.__name__}(Machine[States])")
+                raise DefinitionError(
+                    f"{cls.__name__}: say which states it has: class {cls.__name__}(Machine[States])"
+                )
             return
         definition = build_definition(
             cls,
@@ -145,7 +200,7 @@ class Machine(_Base[StateT, ServicesT]):
             initial=initial,
             final=final,
             options=MachineOptions(**choices),
-            namespace=_callers_names(),
+            namespace=names,
         )
         if definition.initial is None and not definition.births:
             cls.__definition__ = None  # abstract: a base for others
@@ -188,7 +243,12 @@ class Machine(_Base[StateT, ServicesT]):
         return self._turn.now()
 
     def tell(
-        self, target: Any, event: Event[Any, Any], *, event_id: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        target: Any,
+        event: Event[Any, Any],
+        *,
+        event_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Any:
         """Send an event to another machine, or to the end of the own mailbox, once the transition is committed.
 
@@ -220,7 +280,7 @@ class Machine(_Base[StateT, ServicesT]):
             AskCycle: The other machine waits, directly or not, for this one.
             ActorFSMError: As `Ref.ask`.
         """
-        reply: ReplyT = await self._turn.ask(target, event, None if timeout is None else seconds(timeout), headers)
+        reply: ReplyT = await self._turn.ask(target, event, timeout, headers)
         return reply
 
     def next_event(self, event: Event[Any, Any]) -> None:
@@ -333,7 +393,9 @@ def _turn_of(machine: Any) -> Any:
         return None
 
 
-def open_draft(machine_class: type[Machine[Any, Any]], data: dict[str, Any], turn: TurnView) -> Machine[Any, Any]:
+def open_draft(
+    machine_class: type[Machine[Any, Any]], data: dict[str, Any], turn: TurnView
+) -> Machine[Any, Any]:
     """Return an instance for one turn. It shares the committed data until the first write."""
     machine = machine_class.__new__(machine_class)
     _set_fields(machine, data)
@@ -366,7 +428,7 @@ def definition_of(machine_class: type[Machine[Any, Any]]) -> Definition:
     Raises:
         DefinitionError: It is abstract, or no machine class.
     """
-    definition = getattr(machine_class, "__definition__", None)
+    definition: Definition | None = getattr(machine_class, "__definition__", None)
     if definition is None:
         raise DefinitionError(
             f"{machine_class!r} is not a machine that can live: give its class initial=STATE or a birth transition"
@@ -382,14 +444,16 @@ def _state_class(cls: type) -> type[Enum] | None:
                 found = get_args(alias)[0]
                 if isinstance(found, type) and issubclass(found, Enum):
                     return found
-                if not isinstance(found, TypeVar | str) and base is not Machine:
-                    raise DefinitionError(f"{cls.__name__}: Machine[...] takes an Enum class, not {found!r}")
+                if not isinstance(found, PlainTypeVar | TypeVar):
+                    raise DefinitionError(
+                        f"{cls.__name__}: Machine[...] takes the Enum class of its states, not {found!r}; define it before"
+                    )
     return None
 
 
 def _callers_names() -> dict[str, Any]:
     """Return the local names of the code that holds the class statement, for annotations given as text."""
-    frame = sys._getframe(1)  # noqa: SLF001 -- as pydantic and dataclasses do: there is no public way
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # as pydantic does
     while frame is not None:
         module = str(frame.f_globals.get("__name__", ""))
         if module != __name__ and not module.startswith("pydantic."):

@@ -146,6 +146,19 @@ class Dispatcher:
             self._take_in(mailbox, envelope)
             perform.end_undelivered(actor, oldest, full)
 
+    def made_room(self, actor: Actor) -> None:
+        """Follow the removal of an event from a mailbox: let others in, drop an idle machine's empty mailbox."""
+        mailbox = actor.mailbox
+        if mailbox is None:
+            return
+        if mailbox.outside:
+            self._let_in(mailbox, actor.kind.capacity)
+        if actor.status == IDLE:
+            if mailbox.waiting:
+                self.make_ready(actor)
+            elif mailbox.is_empty:
+                actor.mailbox = None
+
     def _let_in(self, mailbox: Mailbox, capacity: int) -> None:
         """Let those in who wait for room, in order."""
         while mailbox.outside and len(mailbox.queue) < capacity:

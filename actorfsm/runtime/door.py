@@ -8,7 +8,8 @@ against the wait-for graph.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from math import nan
+from typing import TYPE_CHECKING, Any, Final
 
 from actorfsm.clock import Duration, seconds
 from actorfsm.errors import (
@@ -29,7 +30,7 @@ from actorfsm.event import Event, Outcome, Spawn, TransitionRequested
 from actorfsm.ids import check_event_id, check_machine_id
 from actorfsm.machine.snapshot import Snapshot
 from actorfsm.runtime import perform
-from actorfsm.runtime.actor import Actor
+from actorfsm.runtime.actor import RUNNING, Actor
 from actorfsm.runtime.dead_letter import DeadLetter
 from actorfsm.runtime.envelope import Envelope, Settlement
 from actorfsm.runtime.receipt import Receipt
@@ -47,7 +48,10 @@ if TYPE_CHECKING:
     from actorfsm.runtime.kind import Kind
     from actorfsm.runtime.parts import Parts
 
-__all__ = ["Door"]
+__all__ = ["MAX_TIMEOUT_S", "Door"]
+
+MAX_TIMEOUT_S: Final = 1e9
+"""The longest deadline: 31 years, in seconds."""
 
 
 class Door:
@@ -74,21 +78,21 @@ class Door:
     ) -> Any:
         """Send an event and wait for its reply; see `Ref.ask`."""
         turn = CURRENT.get()
-        timeout_s = None if timeout is None else seconds(timeout)
         if turn is not None:
-            return await self.ask_in_turn(turn, machine_id, event, timeout_s, event_id, headers)
+            return await self.ask_in_turn(turn, machine_id, event, timeout, event_id, headers)
+        timeout_s = self._ask_timeout_s if timeout is None else _within(timeout)
         self._check_open(machine_id, event)
         envelope = Envelope(event, machine_id, self._next_number(), self._loop.time())
         if event_id is not None or headers is not None:
             self._address(envelope, event_id, headers)
-        return await self._answer(envelope, self._ask_timeout_s if timeout_s is None else timeout_s)
+        return await self._answer(envelope, timeout_s)
 
     async def ask_in_turn(
         self,
         turn: Turn,
         target: Any,
         event: Event[Any, Any],
-        timeout_s: float | None,
+        timeout: Duration | None,  # noqa: ASYNC109 -- as in `ask`
         event_id: str | None,
         headers: Mapping[str, str] | None,
     ) -> Any:
@@ -96,15 +100,16 @@ class Door:
         turn.check_open(event)
         self._check_thread(event)
         machine_id = target.id if isinstance(target, Ref) else target
+        timeout_s = self._ask_timeout_s if timeout is None else _within(timeout)
         derived = turn.next_ask_id()
         envelope = self._caused(turn, event, machine_id, event_id or derived, headers)
         envelope.has_own_id = True
         envelope.keeps_settlement = True
-        return await self._answer_machine(turn, envelope, self._ask_timeout_s if timeout_s is None else timeout_s)
+        return await self._answer_machine(turn, envelope, timeout_s)
 
     async def _answer_machine(self, turn: Turn, envelope: Envelope, limit_s: float) -> Any:
-        """Answer a machine that waits in its turn: within what remains of its own deadline, unless it closes a cycle."""
-        if turn.envelope.deadline is not None:
+        """Answer a machine that waits in its turn, within what remains of its own deadline, if that closes no cycle."""
+        if turn.envelope.deadline is not None and not turn.committed:
             limit_s = max(0.0, min(limit_s, turn.envelope.deadline - envelope.accepted_at))
         if not turn.holds_machine:
             return await self._answer(envelope, limit_s)
@@ -130,12 +135,11 @@ class Door:
                 self._parts.deadlines.add(envelope, deadline)
             counters.pending_asks += 1
             try:
-                await waiter
+                gave_up = await waiter
             finally:
+                # An asker that is cancelled gives up the reply; the event keeps its deadline.
                 counters.pending_asks -= 1
-                if envelope.tick:
-                    self._parts.deadlines.remove(envelope)
-            if not envelope.settled:
+            if gave_up:
                 raise AskTimeout(
                     f"{envelope.machine_id} was still handling {type(envelope.event).__name__} after {timeout_s:g} s: "
                     "whether it will be done is unknown; ask again with the same event_id",
@@ -171,6 +175,11 @@ class Door:
     ) -> Receipt:
         """Send an event and go on; see `Ref.tell`."""
         turn = CURRENT.get()
+        timeout_s = None if timeout is None else _within(timeout)
+        if reply_to is not None:
+            check_machine_id(reply_to)
+            if isinstance(event, Outcome):
+                raise InvalidEvent("an Outcome never causes another Outcome: leave reply_to= away", event=event)
         if turn is not None:
             turn.check_open(event)
             self._check_thread(event)
@@ -184,9 +193,9 @@ class Door:
             envelope.keeps_settlement = True
             receipt = Receipt(envelope, self._parts, CURRENT.get)
         envelope.callback = callback
-        envelope.reply_to = None if reply_to is None else check_machine_id(reply_to)
-        if timeout is not None:
-            envelope.deadline = envelope.accepted_at + seconds(timeout)
+        envelope.reply_to = reply_to
+        if timeout_s is not None:
+            envelope.deadline = envelope.accepted_at + timeout_s
         if turn is None:
             self._accept_or_bury(envelope)
         return receipt
@@ -224,15 +233,36 @@ class Door:
         except ActorFSMError as error:
             self._refuse(envelope, error)
 
+    def turn_away(self, actor: Actor, envelope: Envelope, error: ActorFSMError) -> None:
+        """End an event that waited outside a full mailbox and was never accepted."""
+        self._parts.deadlines.remove(envelope)
+        rare = actor.rare
+        if envelope.has_own_id and rare is not None:
+            known = rare.ids.get(envelope.event_id)
+            if known is not None and known.envelope is envelope:
+                del rare.ids[envelope.event_id]
+        twins, envelope.joined = envelope.joined, None
+        if envelope.is_ask:
+            self._parts.counters.refused += 1
+            refuse(envelope, error)
+        else:
+            self._refuse(envelope, error)
+        for twin in twins or ():
+            perform.settle(actor, twin, "dead_lettered", actor.node.member, None, error=error, duplicate=True)
+
     def _refuse(self, envelope: Envelope, error: ActorFSMError) -> None:
         parts = self._parts
         parts.counters.refused += 1
         parts.bury(envelope, str(error))
         refuse(envelope, error)
         event_id = parts.event_id(envelope)
-        if envelope.callback is not None:
+        if envelope.callback is not None or envelope.reply_to is not None:
             settlement = Settlement("dead_lettered", None, None, None, error, str(error), 0)
-            parts.callbacks.add(envelope, outcome_of(envelope, event_id, settlement))
+            outcome = outcome_of(envelope, event_id, settlement)
+            if envelope.callback is not None:
+                parts.callbacks.add(envelope, outcome)
+            if envelope.reply_to is not None:
+                self.send_outcome(envelope, outcome)
         if parts.sinks:
             parts.emit_outside(
                 Record(
@@ -422,7 +452,7 @@ class Door:
                 machine_id=actor.id,
                 event=envelope.event,
             )
-        envelope.actor = actor
+        envelope.actor, envelope.accepted = actor, True
         counters = self._parts.counters
         if envelope.outgoing:
             envelope.outgoing = False
@@ -486,11 +516,12 @@ class Door:
         actor: Actor = envelope.actor
         if envelope.begun or envelope.settled:
             if envelope.waiter is not None and not envelope.waiter.done():
-                envelope.waiter.set_result(None)
+                envelope.waiter.set_result(True)
             return
         if envelope.joins is not None:
-            envelope.joins.joined.remove(envelope)
-        elif actor.mailbox is not None:
+            self._expire_duplicate(actor, envelope)
+            return
+        if actor.mailbox is not None:
             actor.mailbox.remove(envelope)
         what = type(envelope.event).__name__
         if envelope.room_only:
@@ -506,10 +537,38 @@ class Door:
                 event=envelope.event,
             )
         if envelope.outside and not envelope.outgoing:
-            self._refuse(envelope, error)
+            self.turn_away(actor, envelope, error)
         elif envelope.room_only:
             perform.end_undelivered(actor, envelope, error)
         else:
             perform.settle(actor, envelope, "expired", actor.node.member, None, error=error)
-        if actor.node.parent is None and not envelope.joins:
+        self._parts.dispatcher.made_room(actor)
+        if actor.node.parent is None and actor.status != RUNNING:
             actor.kind.supervisor.birth_failed(actor)
+
+    def _expire_duplicate(self, actor: Actor, envelope: Envelope) -> None:
+        """Let a duplicate wait no longer; the event that it joined goes on, so it is not surely undone."""
+        assert envelope.joins is not None  # noqa: S101 -- checked by the caller
+        envelope.joins.joined.remove(envelope)
+        error = AskTimeout(
+            f"{actor.id} had not finished the {type(envelope.event).__name__} with the same event id when the deadline "
+            "of this one passed: whether it will be done is unknown; ask again with the same event_id",
+            machine_id=actor.id,
+            event=envelope.event,
+        )
+        perform.settle(actor, envelope, "expired", actor.node.member, None, error=error, duplicate=True)
+
+
+def _within(timeout: Duration) -> float:
+    """Return a deadline in seconds.
+
+    Raises:
+        InvalidEvent: It is none.
+    """
+    try:
+        timeout_s = seconds(timeout)
+    except (TypeError, ValueError, OverflowError):
+        timeout_s = nan
+    if not 0 <= timeout_s <= MAX_TIMEOUT_S:
+        raise InvalidEvent(f"timeout={timeout!r}: give seconds or a timedelta, from 0 to {MAX_TIMEOUT_S:,.0f} s")
+    return timeout_s

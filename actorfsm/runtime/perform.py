@@ -22,7 +22,7 @@ from actorfsm.machine.machine import open_draft
 from actorfsm.machine.selection import guards_that_refused
 from actorfsm.runtime.envelope import Envelope, Settlement
 from actorfsm.runtime.mailbox import Mailbox
-from actorfsm.runtime.reply import finish, outcome_of, refuse, safe_text
+from actorfsm.runtime.reply import finish, outcome_of, safe_text
 from actorfsm.runtime.tasks import start_task
 from actorfsm.runtime.turn import CURRENT, Turn
 from actorfsm.trace import Record
@@ -458,7 +458,7 @@ def never_born(actor: Actor, envelope: Envelope) -> None:
 def end_undelivered(actor: Actor, envelope: Envelope, error: ActorFSMError) -> None:
     """End an event that will never be handled: the asker gets the error, a tell is a dead letter."""
     if not envelope.accepted and not envelope.outgoing:
-        refuse(envelope, error)
+        actor.kind.parts.door.turn_away(actor, envelope, error)
         return
     if not envelope.is_ask:
         actor.kind.parts.bury(envelope, str(error))

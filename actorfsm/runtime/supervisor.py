@@ -6,6 +6,7 @@ the policy allows within its period put the machine into quarantine, where an op
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,6 @@ from actorfsm.runtime.tasks import start_task
 from actorfsm.trace import Record
 
 if TYPE_CHECKING:
-    import asyncio
-
     from actorfsm.errors import ActorFSMError, HookFailed
     from actorfsm.machine.definition import Transition
     from actorfsm.runtime.envelope import Envelope
@@ -167,10 +166,12 @@ class DynamicSupervisor:
         self._parts.note_change()
 
     def _go_on(self, actor: Actor) -> None:
-        if actor.mailbox is not None and actor.mailbox.waiting:
-            self._parts.dispatcher.make_ready(actor)
-        else:
-            actor.status = IDLE
+        actor.status = IDLE
+        mailbox = actor.mailbox
+        if actor.node.parent is None and (mailbox is None or not mailbox.own):
+            self.birth_failed(actor)  # what would have given birth has expired meanwhile
+        if actor.status == IDLE:
+            self._parts.dispatcher.made_room(actor)
 
     def _quarantine(self, actor: Actor, cause: BaseException) -> None:
         actor.status = QUARANTINED
@@ -274,8 +275,13 @@ async def _call_operator(tell: Any, machine_id: str, cause: BaseException, count
         result = tell(machine_id, cause)
         if inspect.isawaitable(result):
             await result
-    except Exception:  # noqa: BLE001 -- the operator's callback cannot hurt the runtime
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 -- the operator's callback cannot hurt the runtime
         counters.callbacks_failed += 1
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise
 
 
 def _wake(waiters: list[asyncio.Future[None]]) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from actorfsm.clock import Duration
     from actorfsm.event import Event, Outcome
     from actorfsm.machine.definition import Step, Transition
     from actorfsm.machine.machine import Machine
@@ -135,9 +136,15 @@ class Turn:
         self.outgoing.append(envelope)
         return receipt
 
-    async def ask(self, target: Any, event: Event[Any, Any], timeout_s: float | None, headers: Any) -> Any:
+    async def ask(
+        self,
+        target: Any,
+        event: Event[Any, Any],
+        timeout: Duration | None,  # noqa: ASYNC109 -- as in `Machine.ask`
+        headers: Any,
+    ) -> Any:
         """Ask another machine, at once."""
-        return await self.actor.kind.parts.door.ask_in_turn(self, target, event, timeout_s, None, headers)
+        return await self.actor.kind.parts.door.ask_in_turn(self, target, event, timeout, None, headers)
 
     def next_event(self, event: Event[Any, Any]) -> None:
         """Raise an event before the mailbox, after the commit."""
