@@ -25,31 +25,50 @@ class Callbacks:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._lanes: dict[str, deque[tuple[Envelope, Outcome]]] = {}
+        self._closed = False
 
     def add(self, envelope: Envelope, outcome: Outcome) -> None:
         """Call the event's callback, after those that wait already."""
+        if self._closed:
+            self._report(envelope, "the system has stopped: not called", None)
+            return
         lane = self._lanes.get(envelope.machine_id)
         if lane is None:
             self._lanes[envelope.machine_id] = lane = deque()
-            task = start_task(self._drain(envelope.machine_id, lane), self._parts.loop)
-            self._parts.keep(task, f"callbacks of {envelope.machine_id}")
+            self._start(envelope.machine_id, lane)
         if len(lane) >= self._parts.limits.callbacks:
             self._report(envelope, f"{len(lane)} callbacks wait already: not called", None)
             return
         lane.append((envelope, outcome))
 
+    def close(self) -> None:
+        """Call no more: what still waits is reported."""
+        self._closed = True
+
     @property
     def waiting(self) -> int:
-        """How many have not been called, or have not ended."""
+        """How many machines have callbacks that have not been called, or have not ended."""
         return len(self._lanes)
 
-    async def _drain(self, machine_id: str, lane: deque[tuple[Envelope, Outcome]]) -> None:
-        try:
-            while lane:
-                envelope, outcome = lane.popleft()
-                await self._call(envelope, outcome)
-        finally:
-            del self._lanes[machine_id]
+    def _start(self, machine_id: str, lane: deque[tuple[Envelope, Outcome]]) -> None:
+        task = start_task(self._drain(lane), self._parts.loop)
+        task.add_done_callback(lambda _: self._ended(machine_id, lane))
+        self._parts.keep(task, f"callbacks of {machine_id}")
+
+    async def _drain(self, lane: deque[tuple[Envelope, Outcome]]) -> None:
+        while lane:
+            envelope, outcome = lane.popleft()
+            await self._call(envelope, outcome)
+
+    def _ended(self, machine_id: str, lane: deque[tuple[Envelope, Outcome]]) -> None:
+        if lane and not self._closed:
+            # A callback had its own task cancelled: the others are called nevertheless.
+            self._start(machine_id, lane)
+            return
+        del self._lanes[machine_id]
+        for envelope, _ in lane:
+            self._report(envelope, "the system has stopped: not called", None)
+        self._parts.note_change()
 
     async def _call(self, envelope: Envelope, outcome: Outcome) -> None:
         callback: Any = envelope.callback
@@ -62,10 +81,13 @@ class Callbacks:
         except KeyboardInterrupt:
             raise
         except TimeoutError as error:
-            self._report(envelope, f"a callback raised TimeoutError or took longer than {timeout_s:g} s", error)
+            self._report(
+                envelope, f"a callback raised TimeoutError or took longer than {timeout_s:g} s", error
+            )
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
+                self._report(envelope, "a callback was cancelled", error)
                 raise
             self._report(envelope, "a callback raised CancelledError", error)
         except BaseException as error:  # noqa: BLE001 -- a callback cannot hurt the runtime (C13)

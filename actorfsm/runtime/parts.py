@@ -69,7 +69,8 @@ class Parts:
         """Tasks beside the turns: callbacks, detached hooks, what hooks left behind; with what to call them."""
         self.stopping = False
         self.failed_with: BaseException | None = None
-        self.changed: asyncio.Future[None] | None = None
+        self.changed: list[asyncio.Future[None]] = []
+        """Who waits for the system to come to rest."""
         self.on_failure: Callable[[BaseException], None] = lambda error: None
 
     def event_id(self, envelope: Envelope) -> str:
@@ -119,5 +120,6 @@ class Parts:
 
     def note_change(self) -> None:
         """Wake whoever waits for the system to come to rest."""
-        if self.changed is not None and not self.changed.done():
-            self.changed.set_result(None)
+        for waiter in self.changed:
+            if not waiter.done():
+                waiter.set_result(None)

@@ -10,6 +10,8 @@ from actorfsm.errors import SystemStopping
 from actorfsm.runtime.actor import PAUSED, RUNNING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from actorfsm.errors import ActorFSMError
     from actorfsm.runtime.parts import Parts
 
@@ -51,26 +53,30 @@ async def shut_down(
     """
     parts.stopping = True
     loop, started_at = parts.loop, parts.loop.time()
+    grace_s = parts.limits.grace_s
     cancelled: asyncio.CancelledError | None = None
-    finished = False
     if finish:
-        try:
-            finished = await _come_to_rest(parts, started_at + timeout_s)
-        except asyncio.CancelledError as error_from_outside:
-            cancelled = error_from_outside
+        cancelled = await _until(parts, _is_at_rest, started_at + timeout_s)
+    finished = finish and _is_at_rest(parts)
     parts.dispatcher.close()
     abandoned_before = parts.counters.outcomes["dead_lettered"]
-    _end_everything(parts, error or SystemStopping("the system stopped before it came to this event"))
+    error = error or SystemStopping("the system stopped before it came to this event")
+    _end_everything(parts, error)
     for turn in list(parts.dispatcher.running_turns()):
         parts.dispatcher.interrupt(turn, "stopping")
+    cancelled = await _until(parts, _no_turn_runs, loop.time() + grace_s) or cancelled
+    for turn in list(parts.dispatcher.running_turns()):
+        parts.dispatcher.leave_behind(turn)
+    _end_everything(parts, error)
+    if cancelled is None:  # callbacks and detached hooks, those of the events abandoned above too
+        cancelled = await _until(
+            parts, _only_the_stubborn_run, max(started_at + timeout_s, loop.time() + grace_s)
+        )
+    parts.callbacks.close()
     for task in list(parts.background):
         task.cancel()
-    deadline = loop.time() + parts.limits.grace_s
-    while not await _nothing_runs(parts, deadline):
-        if loop.time() >= deadline:
-            break
-    unstopped = _leave_behind(parts)
-    _end_everything(parts, error or SystemStopping("the system stopped before it came to this event"))
+    cancelled = await _until(parts, _nothing_runs, loop.time() + grace_s) or cancelled
+    unstopped = tuple(name for task, name in parts.background.items() if not task.done())
     parts.timers.close()
     parts.deadlines.close()
     parts.sweeper.close()
@@ -95,37 +101,44 @@ def _end_everything(parts: Parts, error: ActorFSMError) -> None:
         actor.kind.supervisor.end_with(actor, error)
 
 
-def _leave_behind(parts: Parts) -> tuple[str, ...]:
-    for turn in list(parts.dispatcher.running_turns()):
-        parts.dispatcher.leave_behind(turn)
-    return tuple(name for task, name in parts.background.items() if not task.done())
+async def _until(
+    parts: Parts, is_over: Callable[[Parts], bool], deadline: float
+) -> asyncio.CancelledError | None:
+    """Wait until it is over or the deadline has passed.
+
+    Returns:
+        The cancellation that ended the wait, if one did: it is raised when everything has been stopped.
+    """
+    while not is_over(parts) and parts.loop.time() < deadline:
+        try:
+            await _change(parts, deadline)
+        except asyncio.CancelledError as error:
+            return error
+    return None
 
 
-async def _come_to_rest(parts: Parts, deadline: float) -> bool:
-    """Wait until nothing is queued, running or about to run; return whether that came before the deadline."""
-    while not _is_at_rest(parts):
-        if parts.loop.time() >= deadline:
-            return False
-        await _change(parts, deadline)
-    return True
+def _no_turn_runs(parts: Parts) -> bool:
+    return not parts.dispatcher.workers
 
 
-async def _nothing_runs(parts: Parts, deadline: float) -> bool:
-    if not parts.dispatcher.workers and not parts.background:
-        return True
-    try:
-        await _change(parts, deadline)
-    except asyncio.CancelledError:
-        # Cancelled again while cleaning up: nothing is waited for any more, and nothing is left undone.
-        task = asyncio.current_task()
-        if task is not None:
-            task.uncancel()
-        return True
-    return not parts.dispatcher.workers and not parts.background
+def _only_the_stubborn_run(parts: Parts) -> bool:
+    """Return whether all tasks beside the turns have been cancelled and only refuse to end."""
+    return not parts.callbacks.waiting and all(
+        isinstance(task, asyncio.Task) and task.cancelling() for task in parts.background
+    )
+
+
+def _nothing_runs(parts: Parts) -> bool:
+    return not parts.dispatcher.workers and not parts.background and not parts.callbacks.waiting
 
 
 def _is_at_rest(parts: Parts) -> bool:
-    if not parts.dispatcher.is_at_rest or parts.background or parts.counters.outgoing:
+    if (
+        not parts.dispatcher.is_at_rest
+        or parts.background
+        or parts.callbacks.waiting
+        or parts.counters.outgoing
+    ):
         return False
     return not any(
         actor.status in {PAUSED, RUNNING} and actor.mailbox is not None and actor.mailbox.waiting
@@ -134,10 +147,11 @@ def _is_at_rest(parts: Parts) -> bool:
 
 
 async def _change(parts: Parts, deadline: float) -> None:
-    parts.changed = parts.loop.create_future()
+    waiter: asyncio.Future[None] = parts.loop.create_future()
     handle = parts.loop.call_at(deadline, parts.note_change)
+    parts.changed.append(waiter)
     try:
-        await parts.changed
+        await waiter
     finally:
         handle.cancel()
-        parts.changed = None
+        parts.changed.remove(waiter)

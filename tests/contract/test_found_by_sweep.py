@@ -1,0 +1,226 @@
+"""What the sweep (P1) and the model (P5) found: one small test for each, so that it stays found."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import StrEnum, auto
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from actorfsm import (
+    STAY,
+    Directive,
+    Event,
+    Limits,
+    Machine,
+    Outcome,
+    RestartPolicy,
+    after_transition,
+    transition,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class S(StrEnum):
+    A = auto()
+    B = auto()
+
+
+class Go(Event):
+    pass
+
+
+class Fail(Event):
+    pass
+
+
+class Hang(Event):
+    pass
+
+
+class Base(Machine[S]):
+    heard: list[str] = []
+
+    @transition(S.A, S.B, to=STAY)
+    async def go(self, event: Go) -> None:
+        await asyncio.sleep(0)
+
+    @transition(S.A, S.B, to=STAY)
+    async def hang(self, event: Hang) -> None:
+        await asyncio.sleep(1_000)
+
+    @transition(S.A, to=S.B)
+    @transition(S.B, to=S.A)
+    async def fail(self, event: Fail) -> None:
+        raise LookupError
+
+    @transition(S.A, S.B, to=STAY)
+    async def told(self, event: Outcome) -> None:
+        self.heard.append(event.kind)
+
+
+class Worker(Base, initial=S.A):
+    pass
+
+
+class Fragile(
+    Base, initial=S.A, on_failure={Exception: Directive.RESTART}, restart=RestartPolicy(max_restarts=0)
+):
+    pass
+
+
+class Detaching(Machine[S], initial=S.A):
+    @transition(S.A, to=S.B)
+    @transition(S.B, to=S.A)
+    async def go(self, event: Go) -> None: ...
+
+    @after_transition(S.B, detached=True)
+    async def beside(self, old: S, new: S) -> None:
+        await asyncio.sleep(1_000)
+
+
+@pytest.mark.rule("C13")
+def test_a_callback_that_cancels_its_own_task_does_not_keep_others_from_being_called(
+    system_of: Callable[..., Any], sim: Callable[..., None]
+) -> None:
+    async def scenario() -> None:
+        called: list[str] = []
+
+        async def cancelled(outcome: Outcome) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(1)
+
+        async with system_of(Worker) as system:
+            ref = await system.spawn(Worker, "a")
+            ref.tell(Go(), callback=cancelled)
+            ref.tell(Go(), callback=lambda outcome: called.append(outcome.kind))
+            await ref.tell(Go(), callback=lambda outcome: called.append(outcome.kind))
+            await asyncio.sleep(1)
+            assert called == ["committed", "committed"]
+            assert system.stats().callbacks_failed == 1
+
+    sim(scenario)
+
+
+@pytest.mark.rule("C19")
+def test_callbacks_of_abandoned_events_are_called_before_the_system_has_stopped(
+    system_of: Callable[..., Any], sim: Callable[..., None]
+) -> None:
+    async def scenario() -> None:
+        called: list[str] = []
+
+        async def slowly(outcome: Outcome) -> None:
+            await asyncio.sleep(3)
+            called.append(outcome.kind)
+
+        async with system_of(Worker) as system:
+            ref = await system.spawn(Worker, "a")
+            for event in (Hang(), Go(), Go()):
+                ref.tell(event, callback=slowly)
+            await asyncio.sleep(1)
+            report = await system.shutdown(queues="abandon")
+            assert called == ["dead_lettered", "dead_lettered", "failed"]
+            assert (report.unstopped, report.seconds) == ((), 9)
+
+    sim(scenario)
+
+
+@pytest.mark.rule("C19")
+def test_callbacks_that_do_not_end_are_cancelled_at_the_deadline_of_the_shutdown(
+    system_of: Callable[..., Any], sim: Callable[..., None]
+) -> None:
+    async def scenario() -> None:
+        async with system_of(Worker) as system:
+            ref = await system.spawn(Worker, "a")
+
+            async def hang(outcome: Outcome) -> None:
+                await asyncio.sleep(1_000)
+
+            await ref.tell(Go(), callback=hang)
+            ref.tell(Go(), callback=hang)
+            await asyncio.sleep(1)
+            report = await system.shutdown(timeout=7)
+            assert (report.finished, report.unstopped, report.seconds) == (False, (), 12)
+            assert system.stats().callbacks_failed == 2
+
+    sim(scenario)
+
+
+@pytest.mark.rule("C19")
+@pytest.mark.parametrize("queues", ["finish", "abandon"])
+@pytest.mark.parametrize("after_s", [1, 12])
+def test_a_shutdown_that_is_cancelled_stops_the_system_and_is_cancelled(
+    queues: str, after_s: float, system_of: Callable[..., Any], sim: Callable[..., None]
+) -> None:
+    async def scenario() -> None:
+        system = system_of(Detaching, limits=Limits(stop_timeout_s=10))
+        async with system:
+            ref = await system.spawn(Detaching, "a")
+            await ref.ask(Go())
+
+            async def stubborn(outcome: Outcome) -> None:
+                with pytest.raises(asyncio.CancelledError):
+                    await asyncio.sleep(1_000)
+                await asyncio.sleep(4)
+
+            await ref.tell(Go(), callback=stubborn)
+            stopping = asyncio.ensure_future(system.shutdown(queues=queues))
+            await asyncio.sleep(after_s)
+            assert not stopping.done()
+            stopping.cancel()
+            await asyncio.wait([stopping])
+            assert stopping.cancelled()
+            await asyncio.sleep(100)
+
+    sim(scenario)
+
+
+@pytest.mark.rule("C19")
+def test_two_shutdowns_at_once_both_end(system_of: Callable[..., Any], sim: Callable[..., None]) -> None:
+    async def scenario() -> None:
+        async with system_of(Worker) as system:
+            ref = await system.spawn(Worker, "a")
+            ref.tell(Go())
+            reports = await asyncio.gather(system.shutdown(), system.shutdown())
+            assert [report.seconds for report in reports] == [0, 0]
+
+    sim(scenario)
+
+
+@pytest.mark.rule("C13")
+@pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError, GeneratorExit, ValueError])
+def test_what_the_operators_callback_raises_hurts_nobody(
+    error: type[BaseException], system_of: Callable[..., Any], sim: Callable[..., None]
+) -> None:
+    async def scenario() -> None:
+        async def operator(machine_id: str, cause: BaseException) -> None:
+            raise error
+
+        async with system_of(Fragile, on_quarantine=operator) as system:
+            ref = await system.spawn(Fragile, "a")
+            await ref.tell(Fail())
+            await asyncio.sleep(1)
+            assert (system.quarantined(), system.stats().callbacks_failed) == (["a"], 1)
+            system.release("a")
+            await ref.ask(Go())
+
+    sim(scenario)
+
+
+@pytest.mark.rule("C7")
+def test_the_machine_named_in_reply_to_hears_that_an_event_was_refused(
+    system_of: Callable[..., Any], sim: Callable[..., None]
+) -> None:
+    async def scenario() -> None:
+        async with system_of(Worker) as system:
+            listener = await system.spawn(Worker, "listener")
+            system.tell("nobody", Go(), reply_to="listener")
+            await asyncio.sleep(1)
+            assert listener.snapshot().data["heard"] == ["dead_lettered"]
+
+    sim(scenario)
