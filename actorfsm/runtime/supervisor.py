@@ -64,6 +64,8 @@ class DynamicSupervisor:
         while queue and type(queue[0].event) not in self._kind.root.choices:
             perform.never_born(actor, queue.popleft())
         if queue:
+            if not isinstance(queue[0].event, Spawn):
+                actor.data = self._kind.rules.before_birth()  # what a refused spawn was given was for that one only
             return
         self._parts.registry.actors.pop(actor.id, None)
         actor.status = STOPPED
