@@ -94,7 +94,7 @@ on_every_path = pytest.mark.parametrize("path", PATHS, ids=str)
 on_every_async_path = pytest.mark.parametrize("path", ASYNC_PATHS, ids=str)
 
 
-async def until(condition: Callable[[], bool]) -> None:
+async def until(condition: Callable[[], object]) -> None:
     """Let the loop run until the condition holds."""
     while not condition():  # noqa: ASYNC110 -- a condition of the runtime has no event to wait for
         await asyncio.sleep(0)
