@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
-from actorfsm import ActorSystem, Sink
+from actorfsm import ActorSystem, Sink, logs
 from actorfsm.sinks import StructlogSink
-from examples.orders.feed import Account, Feeder, Summary
+from examples.orders.feed import Account, Feeder
 from examples.orders.log import SHIPPED, Log, LogError
 from examples.orders.order import Order
+from examples.orders.summary import Summary
 
 EXIT_READ: Final = 0
 EXIT_NOT_READ: Final = 2
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     sinks: list[Sink] = []
     if options.trace:
-        _configure_logging()
+        logs.configure()
         sinks.append(StructlogSink())
     try:
         with Log(options.file) as log:
@@ -57,6 +58,7 @@ async def drive(log: Log, sinks: Sequence[Sink] = ()) -> Summary:
         feeder = Feeder(system, account, _say)
         try:
             await feeder.feed(log)
+            await feeder.settle()
         except asyncio.CancelledError:
             interrupted = True
             task = asyncio.current_task()
@@ -78,12 +80,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.add_argument("--trace", action="store_true", help="log each event on the standard error")
     return parser.parse_args(arguments)
-
-
-def _configure_logging() -> None:
-    import structlog  # noqa: PLC0415 -- only for those who want to see the trace
-
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 
 def _say(text: str) -> None:

@@ -23,7 +23,7 @@ from pydantic_core import from_json
 from actorfsm import InvalidEvent
 from examples.orders.order import EVENTS, OrderEvent
 
-__all__ = ["MAX_LINE_BYTES", "BadLine", "Entry", "Log", "LogError", "Splitter", "parse"]
+__all__ = ["MAX_LINE_BYTES", "SHIPPED", "BadLine", "Entry", "Log", "LogError", "Splitter", "parse", "shown"]
 
 MAX_LINE_BYTES: Final = 64 * 1024
 """The longest line that is read; the longest of a real log had 2 kB."""
