@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from actorfsm.machine.definition import Transition
@@ -40,10 +41,11 @@ STOPPED: Final = 5
 class Remembered:
     """An explicit event id of a machine: the event, and how it ended or, in flight, its envelope."""
 
-    __slots__ = ("envelope", "event", "settlement")
+    __slots__ = ("birth_data", "envelope", "event", "settlement")
 
     def __init__(self, envelope: Envelope) -> None:
         self.event = envelope.event
+        self.birth_data = envelope.birth_data
         self.envelope: Envelope | None = envelope
         self.settlement: Settlement | None = None
 
@@ -64,12 +66,12 @@ class Rare:
         self.birth_waiters: list[asyncio.Future[None]] = []
 
     def remember(self, envelope: Envelope, limit: int) -> None:
-        """Remember an explicit event id, in the place of the oldest that is settled if there is no room."""
-        if len(self.ids) >= limit:
-            for event_id, known in self.ids.items():
-                if known.envelope is None:
-                    del self.ids[event_id]
-                    break
+        """Remember an explicit event id, in the place of the oldest that are settled if there is no room."""
+        too_many = len(self.ids) - limit + 1
+        if too_many > 0:
+            settled = (event_id for event_id, known in self.ids.items() if known.envelope is None)
+            for event_id in list(islice(settled, too_many)):
+                del self.ids[event_id]
         self.ids[envelope.event_id] = Remembered(envelope)
 
     def conclude(self, envelope: Envelope, settlement: Settlement) -> None:

@@ -358,7 +358,7 @@ class Door:
         known = self._actors.get(machine_id)
         if turn is not None and event_id is None:
             event_id = turn.next_ask_id()  # so that a repetition is answered from the record
-        if known is not None and (event_id is None or not self._knows(known, event_id)):
+        if known is not None and (event_id is None or known.kind is not kind or not self._knows(known, event_id)):
             raise MachineExists(f"{machine_id} exists already, as {known.kind.name}", machine_id=machine_id)
         if turn is None:
             envelope = Envelope(event, machine_id, self._next_number(), self._loop.time())
@@ -367,6 +367,7 @@ class Door:
             assert event_id is not None  # noqa: S101 -- derived above
             envelope = self._caused(turn, event, machine_id, event_id, headers)
             envelope.has_own_id = envelope.keeps_settlement = True
+        envelope.birth_data = copy_value(dict(data or {}))
         if known is None:
             self._check_room_for_asks(envelope)
             self._actors[machine_id] = Actor(kind, machine_id, kind.root, kind.rules.at_birth(data))
@@ -445,8 +446,11 @@ class Door:
         known = rare.ids.get(envelope.event_id)
         if known is None:
             rare.remember(envelope, actor.kind.options.remembered_ids)
+            if actor.kind.events[type(envelope.event)].mutable:
+                rare.ids[envelope.event_id].event = copy_value(envelope.event)  # as it was sent, whatever a hook does to it
             return False
-        if type(known.event) is not type(envelope.event) or known.event != envelope.event:
+        same_content = known.event == envelope.event and known.birth_data == envelope.birth_data
+        if type(known.event) is not type(envelope.event) or not same_content:
             raise EventIdConflict(
                 f"{actor.id} knows the event id {envelope.event_id!r} as a {type(known.event).__name__} with other content",
                 machine_id=actor.id,

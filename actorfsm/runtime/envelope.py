@@ -110,6 +110,8 @@ class Envelope:
     """Duplicates that wait for the same outcome: a list of envelopes."""
     joins: Envelope | None = None
     """The event in flight whose outcome this duplicate waits for."""
+    birth_data: Any = None
+    """The data that a machine is spawned with, so that the same id with other data is found."""
     sender: Any = None
     """The turn that sent it, until that turn is over."""
     own_depth: int = 0

@@ -26,6 +26,7 @@ from actorfsm.runtime.reply import finish, outcome_of, safe_text
 from actorfsm.runtime.tasks import start_task
 from actorfsm.runtime.turn import CURRENT, Turn
 from actorfsm.trace import Record
+from actorfsm.values import copy_value, is_immutable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -303,13 +304,15 @@ def settle(  # noqa: PLR0913, PLR0917 -- the columns of an outcome
             counters.late_replies += 1
         else:
             waiter.set_result(None)
-    if envelope.keeps_settlement:
-        reason = reason or (safe_text(error) if error is not None else "")
-        _conclude(actor, envelope, Settlement(kind, old, new, reply, error, reason, actor.seq, duplicate=duplicate))
     if parts.sinks:
         reason = reason or ("" if error is None else safe_text(error))
         record = record_of(actor, envelope, kind, turn, reason, hook, error, old, new, duplicate=duplicate)
         (parts.emit_outside if turn is None else parts.emit)(record)
+    if envelope.keeps_settlement:  # after the record: duplicates that waited for this outcome have records of their own
+        reason = reason or (safe_text(error) if error is not None else "")
+        if envelope.is_ask:
+            reply = _unshared(reply)  # the asker has the other one, and may do with it what it likes
+        _conclude(actor, envelope, Settlement(kind, old, new, reply, error, reason, actor.seq, duplicate=duplicate))
 
 
 def settle_unhandled(actor: Actor, envelope: Envelope, turn: Turn | None) -> None:
@@ -358,6 +361,10 @@ def _call_back(actor: Actor, envelope: Envelope, outcome: Outcome) -> None:
     turn.callbacks.append((envelope, outcome))
 
 
+def _unshared(reply: Any) -> Any:
+    return reply if is_immutable(type(reply)) else copy_value(reply)
+
+
 def settle_duplicate(actor: Actor, envelope: Envelope, settlement: Settlement) -> None:
     """End an event with the outcome of an earlier one with the same id."""
     actor.kind.parts.counters.duplicates += 1
@@ -367,7 +374,7 @@ def settle_duplicate(actor: Actor, envelope: Envelope, settlement: Settlement) -
         settlement.kind,
         settlement.old,
         settlement.new,
-        settlement.reply,
+        _unshared(settlement.reply),
         settlement.error,
         settlement.reason,
         duplicate=True,
