@@ -1,0 +1,408 @@
+"""The machines of P2: nine classes whose hooks do what the event's script says.
+
+An event carries its own script, so that what must happen to it is known before it is sent, whatever order the seed
+chooses. `moves` names the hooks that an event passes; the world checks each outcome against it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum, auto
+from typing import Any, ClassVar
+
+from actorfsm import (
+    STAY,
+    Directive,
+    Event,
+    Machine,
+    MailboxPolicy,
+    Outcome,
+    Overflow,
+    Redelivery,
+    RestartPolicy,
+    Spawn,
+    Veto,
+    after_transition,
+    before_transition,
+    on_enter,
+    on_exit,
+    postpone,
+    transition,
+)
+from actorfsm.errors import ActorFSMError
+
+HOOK_TIMEOUT_S = 1.0
+GRACE_S = 1.0
+ASK_S = 0.4
+
+VETOES = frozenset({"veto", "false", "vetoed"})
+FAILS = frozenset({"value", "key", "os", "cancel", "odd", "late", "hang", "data", "self", "exit"})
+MAY_FAIL = frozenset({"ask!", "chain"})
+
+
+class State(Enum):
+    IDLE = auto()
+    BUSY = auto()
+    DONE = auto()
+
+
+class Scripted(Event[int]):
+    """An event that says what the hooks on its way shall do; replies its number."""
+
+    n: int
+    guard: str = ""
+    before: str = ""
+    exit: str = ""
+    body: str = ""
+    enter: str = ""
+    after: str = ""
+    beside: str = ""
+    peer: str = ""
+    hop: int = 0
+
+    leaves: ClassVar[bool] = False
+    """Whether its transition leaves the state, and with it passes all hooks."""
+
+
+class Job(Scripted):
+    """Moves between IDLE and BUSY."""
+
+    leaves = True
+
+
+class Later(Scripted):
+    """Stays in IDLE, is postponed in BUSY."""
+
+
+class Own(Scripted):
+    """Stays, wherever; raised by the machine itself."""
+
+
+class Finish(Scripted):
+    """Moves from IDLE to DONE, which is final."""
+
+    leaves = True
+
+
+class Begin(Scripted):
+    """Gives birth to a `Born`."""
+
+
+def guard_allows(machine: Any, event: Scripted) -> bool:
+    match event.guard:
+        case "no":
+            return False
+        case "boom":
+            raise ValueError("the guard was told to")
+        case "odd":
+            return 3  # type: ignore[return-value]
+        case _:
+            return True
+
+
+class Base(Machine[State, Any], on_failure={KeyError: Directive.RESTART, OSError: Directive.STOP}, hook_timeout=HOOK_TIMEOUT_S):
+    log: list[int] = []
+    count: int = 0
+    birth: str = ""
+
+    # -- hooks
+
+    @before_transition
+    async def check(self, old: State, new: State, event: Event) -> Any:
+        self.services.check_in(self.id, event)
+        if event.before:
+            return await act(self, event, event.before)
+        return None
+
+    @on_exit()
+    async def leave(self, old: State, new: State, event: Event) -> Any:
+        self.services.check_in(self.id, event)
+        self.log.append(-event.n)
+        self.count += 1000
+        if event.exit:
+            return await act(self, event, event.exit)
+        return None
+
+    @on_enter()
+    async def arrive(self, old: State, new: State, event: Event) -> Any:
+        if event.__class__ is Spawn:
+            return {"": None, "veto": False, "odd": 3}[self.birth]
+        self.services.check_in(self.id, event)
+        if event.enter:
+            return await act(self, event, event.enter)
+        return None
+
+    @after_transition
+    async def follow(self, old: State, new: State, event: Event) -> None:
+        if event.__class__ is Spawn:
+            return
+        with self.services.after(self.id, event.n):
+            if event.after == "write":
+                self.count = 0
+            elif event.after:
+                await act(self, event, event.after)
+
+    @after_transition(detached=True)
+    async def beside(self, old: State, new: State, event: Event) -> None:
+        if event.__class__ is not Spawn and event.beside:
+            await act(self, event, event.beside)
+
+    # -- transitions
+
+    @transition(State.IDLE, to=State.BUSY, when=guard_allows)
+    async def job(self, event: Job) -> int:
+        return await body(self, event)
+
+    @transition(State.BUSY, to=State.IDLE, when=guard_allows)
+    async def job_back(self, event: Job) -> int:
+        return await body(self, event)
+
+    @postpone(State.BUSY)
+    @transition(State.IDLE, to=STAY)
+    async def later(self, event: Later) -> int:
+        return await body(self, event)
+
+    @transition(State.IDLE, State.BUSY, to=STAY)
+    async def own(self, event: Own) -> int:
+        return await body(self, event)
+
+    @transition(State.IDLE, to=State.DONE, when=guard_allows)
+    async def finish(self, event: Finish) -> int:
+        return await body(self, event)
+
+    @transition(State.IDLE, State.BUSY, to=STAY)
+    async def told(self, event: Outcome) -> None:
+        self.services.told(event)
+
+
+def write(machine: Any, event: Scripted) -> None:
+    """The body's own work: what every commit must show, and no rollback."""
+    machine.services.check_in(machine.id, event)
+    log = machine.log
+    log.append(event.n)
+    del log[:-8]
+    machine.count += 1
+
+
+async def body(machine: Any, event: Scripted) -> int:
+    write(machine, event)
+    if event.leaves:
+        machine.count -= 1000
+    if event.body:
+        result = await act(machine, event, event.body)
+        if result is not None and result is not False:
+            return result
+    return event.n
+
+
+def plain_body(machine: Any, event: Scripted) -> int:
+    write(machine, event)
+    if event.leaves:
+        machine.count -= 1000
+    if event.body:
+        result = plain_act(machine, event, event.body)
+        if result is not None and result is not False:
+            return result
+    return event.n
+
+
+def plain_act(machine: Any, event: Scripted, what: str) -> Any:
+    """Do what a script says without waiting; what needs to wait is left out."""
+    world = machine.services
+    match what:
+        case "veto":
+            raise Veto("told to")
+        case "vetoed":
+            return Veto("told to")
+        case "false":
+            return False
+        case "value":
+            raise ValueError("told to")
+        case "key":
+            raise KeyError("told to")
+        case "os":
+            raise OSError("told to")
+        case "exit":
+            raise SystemExit(3)
+        case "cancel":
+            raise asyncio.CancelledError
+        case "odd":
+            return 3.5
+        case "data":
+            machine.count = "many"
+        case "tell":
+            machine.tell(event.peer, world.child(event))
+            machine.tell(event.peer, world.child(event))
+        case "tell me":
+            machine.tell(machine.id, world.child(event))
+        case "own":
+            machine.next_event(world.child(event, Own))
+            machine.next_event(world.child(event, Own))
+        case "chain":
+            machine.next_event(Own(n=world.next_n(), body="chain"))
+        case "stop":
+            machine.stop()
+        case _:
+            return None
+    return None
+
+
+async def act(machine: Any, event: Scripted, what: str) -> Any:
+    """Do what a script says."""
+    world = machine.services
+    match what:
+        case "yield":
+            for _ in range(1 + event.n % 3):
+                await asyncio.sleep(0)
+        case "slow":
+            await asyncio.sleep(0.1 + event.n % 3 / 10)
+        case "late":
+            await asyncio.sleep(30)
+        case "hang":
+            await hang(world)
+        case "ask" | "ask!":
+            try:
+                await machine.ask(event.peer, world.child(event), timeout=ASK_S)
+            except ActorFSMError:
+                if what == "ask!":
+                    raise
+        case "gather":
+            other = world.some_machine()
+            await asyncio.gather(
+                machine.ask(event.peer, world.child(event), timeout=ASK_S),
+                machine.ask(other, world.child(event), timeout=ASK_S),
+                return_exceptions=True,
+            )
+        case "self":
+            await machine.ask(machine.id, world.child(event), timeout=ASK_S)
+        case "leak":
+            world.leak(machine)
+            await asyncio.sleep(0)
+        case _:
+            return plain_act(machine, event, what)
+    return None
+
+
+async def hang(world: Any) -> None:
+    """Refuse to be cancelled for longer than the grace."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + HOOK_TIMEOUT_S + GRACE_S + 1.5
+    while loop.time() < end:
+        try:
+            await asyncio.sleep(end - loop.time())
+        except asyncio.CancelledError:
+            world.reached["hook that refuses to be cancelled"] += 1
+
+
+class Worker(Base, initial=State.IDLE, final=(State.DONE,)):
+    """All defaults."""
+
+
+class Fragile(
+    Base,
+    initial=State.IDLE,
+    final=(State.DONE,),
+    on_failure={ValueError: Directive.RESTART, KeyError: Directive.RESTART, TypeError: Directive.RESTART},
+    restart=RestartPolicy(max_restarts=2, within_s=20.0, first_delay_s=0.05, max_delay_s=0.5),
+):
+    """Restarts after most failures; soon quarantined."""
+
+
+class Retrying(Base, initial=State.IDLE, final=(State.DONE,), redelivery=Redelivery(attempts=2, first_delay_s=0.05)):
+    """A failed event is tried again, then poison."""
+
+
+class Tight(Base, initial=State.IDLE, final=(State.DONE,), mailbox=MailboxPolicy(capacity=2)):
+    """Refuses when full."""
+
+
+class Patient(
+    Base,
+    initial=State.IDLE,
+    final=(State.DONE,),
+    mailbox=MailboxPolicy(capacity=2, overflow=Overflow.WAIT, waiting=3, wait_timeout_s=0.5),
+):
+    """Lets senders wait when full."""
+
+
+class DropsOldest(
+    Base,
+    initial=State.IDLE,
+    final=(State.DONE,),
+    mailbox=MailboxPolicy(capacity=2, overflow=Overflow.DROP_OLDEST),
+    postpone_limit=2,
+):
+    """Drops the oldest when full."""
+
+
+class DropsNewest(
+    Base,
+    initial=State.IDLE,
+    final=(State.DONE,),
+    mailbox=MailboxPolicy(capacity=2, overflow=Overflow.DROP_NEWEST),
+    own_event_limit=4,
+):
+    """Drops the newest when full."""
+
+
+class Born(Base, initial=State.IDLE, final=(State.DONE,)):
+    """Born by an event, too."""
+
+    @transition(to=State.IDLE)
+    async def begin(self, event: Begin) -> int:
+        return await body(self, event)
+
+
+class Plain(Base, initial=State.IDLE, final=(State.DONE,)):
+    """The same without a single coroutine: its asks run inside the ask."""
+
+    def check(self, old: State, new: State, event: Event) -> Any:  # type: ignore[override]
+        self.services.check_in(self.id, event)
+        return plain_act(self, event, event.before) if event.before else None
+
+    def leave(self, old: State, new: State, event: Event) -> Any:  # type: ignore[override]
+        self.services.check_in(self.id, event)
+        self.log.append(-event.n)
+        self.count += 1000
+        return plain_act(self, event, event.exit) if event.exit else None
+
+    def arrive(self, old: State, new: State, event: Event) -> Any:  # type: ignore[override]
+        if event.__class__ is Spawn:
+            return {"": None, "veto": False, "odd": 3}[self.birth]
+        self.services.check_in(self.id, event)
+        return plain_act(self, event, event.enter) if event.enter else None
+
+    def follow(self, old: State, new: State, event: Event) -> None:  # type: ignore[override]
+        if event.__class__ is not Spawn and event.after:
+            with self.services.after(self.id, event.n):
+                if event.after == "write":
+                    self.count = 0
+                plain_act(self, event, event.after)
+
+    def beside(self, old: State, new: State, event: Event) -> None:  # type: ignore[override]
+        if event.__class__ is not Spawn and event.beside:
+            plain_act(self, event, event.beside)
+
+    def job(self, event: Job) -> int:  # type: ignore[override]
+        return plain_body(self, event)
+
+    def job_back(self, event: Job) -> int:  # type: ignore[override]
+        return plain_body(self, event)
+
+    def later(self, event: Later) -> int:  # type: ignore[override]
+        return plain_body(self, event)
+
+    def own(self, event: Own) -> int:  # type: ignore[override]
+        return plain_body(self, event)
+
+    def finish(self, event: Finish) -> int:  # type: ignore[override]
+        return plain_body(self, event)
+
+    def told(self, event: Outcome) -> None:  # type: ignore[override]
+        self.services.told(event)
+
+
+WAITING = frozenset({"yield", "slow", "late", "hang", "ask", "ask!", "gather", "self", "leak"})
+"""What a script says that plain hooks leave out."""
+
+CLASSES = (Worker, Fragile, Retrying, Tight, Patient, DropsOldest, DropsNewest, Born, Plain)

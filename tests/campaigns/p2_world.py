@@ -1,0 +1,612 @@
+"""The world of one P2 seed: what drives the machines, what watches them, and what may be said of each outcome.
+
+Everything comes from the seed: the system's options, the scripts, the senders' choices, the order in which ready things
+run. The world watches while it happens (one turn at a time, data as the fold of what was committed); the checker judges
+afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from actorfsm import Event, Limits, Outcome, Record, StopReport
+from actorfsm.errors import (
+    ActorFSMError,
+    AskCycle,
+    DefinitionError,
+    Discarded,
+    MachineExists,
+    NoSuchMachine,
+    StaleTurn,
+    SystemFailed,
+    WrongThread,
+)
+from actorfsm.testing.checker import Violation, check
+from actorfsm.testing.loop import SimLoop, observe
+from actorfsm.testing.notes import resolve
+from actorfsm.testing.simulation import SimulatedSystem, facts_of
+from tests.campaigns.p2_machines import (
+    CLASSES,
+    FAILS,
+    GRACE_S,
+    MAY_FAIL,
+    VETOES,
+    WAITING,
+    Base,
+    Begin,
+    Born,
+    Finish,
+    Fragile,
+    Job,
+    Later,
+    Own,
+    Patient,
+    Plain,
+    Scripted,
+    State,
+    Worker,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EVENTS = 200
+"""At least so many events end in each seed."""
+
+SENDERS = 4
+KINDS = {cls.__name__: cls for cls in CLASSES}
+REFUSING = (*VETOES, *FAILS)
+GUARDS = ("no", "no", "boom", "odd")
+HOOKS = ("before", "exit", "body", "enter")
+ACTS = (
+    *("veto", "false", "vetoed", "veto", "false"),
+    *("value", "value", "key", "key", "os", "cancel", "odd", "data", "exit"),
+    *("yield", "yield", "yield", "slow", "slow", "slow", "slow", "late", "hang"),
+    *("ask", "ask", "ask", "ask", "ask!", "ask!", "gather", "self"),
+    *("tell", "tell", "tell", "tell", "tell me", "own", "own", "chain", "stop", "leak"),
+)
+AFTERS = ("write", "tell", "value", "late", "hang", "ask", "slow", "slow", "yield", "cancel")
+SPAWNED = ({}, {}, {}, {}, {"birth": "veto"}, {"birth": "odd"}, {"count": "many"})
+
+
+@dataclass(slots=True)
+class Model:
+    """What a machine must be, folded from what was committed."""
+
+    state: str = ""
+    seq: int = 0
+    count: int = 0
+    log: list[int] = field(default_factory=list)
+
+
+class World:
+    """Services of the machines, a sink of the trace, and the memory of the senders of one seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.random = Random(f"p2 {seed}")
+        self.reached: Counter[str] = Counter()
+        self.violations: list[Violation] = []
+        self.models: dict[str, Model] = {}
+        self.working: dict[str, int] = {}
+        self.in_after: dict[str, int] = {}
+        self.begun: set[int] = set()
+        self.ended: set[int] = set()
+        self.numbers = 0
+        self.records = 0
+        self.ids: list[str] = []
+        self.births = 0
+        self.over = False
+
+    def say(self, rule: str, text: str) -> None:
+        self.violations.append(Violation(rule, self.records, text))
+
+    # -- services of the machines
+
+    def next_n(self) -> int:
+        self.numbers += 1
+        return self.numbers
+
+    def some_machine(self) -> str:
+        return self.ids[int(self.random.random() * len(self.ids))]
+
+    def child(self, parent: Scripted, cls: type[Scripted] = Job) -> Scripted:
+        """Make an event that one event causes; the third generation does nothing more."""
+        pick, n = self.random.random(), self.next_n()
+        if parent.hop >= 2 or pick < 0.4:
+            return cls(n=n, hop=parent.hop + 1)
+        peer = self.some_machine()
+        if pick < 0.75:
+            return cls(n=n, hop=parent.hop + 1, body="ask", peer=peer)
+        act = ACTS[int(self.random.random() * len(ACTS))]
+        return cls(n=n, hop=parent.hop + 1, body=act, peer=peer)
+
+    def check_in(self, machine_id: str, event: Any) -> None:
+        """A hook of a machine runs: no other event of it may be at work."""
+        n = event.n
+        if self.working.setdefault(machine_id, n) != n:
+            self.say("C1", f"{machine_id} begins {n} while it handles {self.working[machine_id]}")
+        if self.in_after.get(machine_id, n) != n:
+            self.say("C1", f"{machine_id} begins {n} during the after-hook of {self.in_after[machine_id]}")
+        self.begun.add(n)
+
+    @contextmanager
+    def after(self, machine_id: str, n: int) -> Iterator[None]:
+        if n not in self.ended:
+            self.say("C3", f"{machine_id}: an after-hook of {n} runs before its outcome")
+        self.in_after[machine_id] = n
+        try:
+            yield
+        finally:
+            if self.in_after.get(machine_id) == n:
+                del self.in_after[machine_id]
+
+    def leak(self, machine: Any) -> None:
+        """Leave a task behind that outlives the turn, and uses the machine afterwards."""
+        asyncio.get_running_loop().create_task(self._outlive(machine), name="leak")
+
+    async def _outlive(self, machine: Any) -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            try:
+                machine.count = -1
+            except StaleTurn:
+                self.reached["error StaleTurn"] += 1
+            else:
+                self.say("C13", "a task that a hook left behind changed the machine")
+
+    def told(self, outcome: Outcome) -> None:
+        self.reached["outcome sent to a machine"] += 1
+
+    # -- a sink of the trace
+
+    def __call__(self, record: Record) -> None:
+        self.records += 1
+        machine_id, event = record.machine_id, record.event
+        match record.name:
+            case "stopped":
+                self.models.pop(machine_id, None)
+                self.working.pop(machine_id, None)
+                return
+            case "after_hook_failed":
+                self.in_after.pop(machine_id, None)
+                return
+            case "committed" | "vetoed" | "unhandled" | "failed" | "expired" | "dead_lettered":
+                pass
+            case _:
+                return
+        if isinstance(event, Scripted):
+            if not record.duplicate:
+                explain(self, record, event)
+                if record.source is not None or record.name == "committed":
+                    self.ended.add(event.n)
+            if self.working.get(machine_id) == event.n:
+                del self.working[machine_id]
+        if record.name == "committed" and not record.duplicate:
+            self._fold(record, event)
+
+    def _fold(self, record: Record, event: Any) -> None:
+        model = self.models.get(record.machine_id)
+        if model is None:
+            self.models[record.machine_id] = model = Model()
+        model.state, model.seq = record.target or "", record.seq
+        if isinstance(event, Scripted):
+            model.count += 1
+            model.log = [*model.log, -event.n, event.n][-8:] if event.leaves else [*model.log, event.n][-8:]
+
+    def look(self, system: SimulatedSystem[Any], machine_id: str) -> None:
+        """A snapshot shows what was committed, no less and no more (C2)."""
+        try:
+            seen = system.snapshot(machine_id)
+        except NoSuchMachine:
+            if machine_id in self.models:
+                self.say("C2", f"{machine_id} is gone")
+            return
+        model = self.models[machine_id]
+        shown = (seen.state.name, seen.seq, seen.data["count"], seen.data["log"])
+        if shown != (model.state, model.seq, model.count, model.log):
+            self.say("C2", f"{machine_id} shows {shown}, committed is {model}")
+
+
+def explain(world: World, record: Record, event: Scripted) -> None:
+    """Say so if a script cannot have led to this outcome."""
+    name, plain = record.name, record.machine == "Plain"
+    acts = (event.before, event.exit, event.body, event.enter) if event.leaves else (event.body, event.enter * isinstance(event, Begin))
+    acts = ["" if plain and act in WAITING else act for act in acts]
+    place = 2 if event.leaves else 0
+    acts[place] = {"vetoed": "odd", "false": ""}.get(acts[place], acts[place])  # what a body returns is its reply
+    if acts[place] in {"odd", "data"}:  # both are seen at the commit only
+        acts.append(acts[place])
+        acts[place] = ""
+    first = next((act for act in acts if act in VETOES or act in FAILS), "")
+    if name == "committed":
+        if first or (event.guard and event.leaves):
+            world.say("C2", f"{event!r} was committed")
+        return
+    if name == "vetoed" and first not in VETOES:
+        world.say("C3", f"{event!r} was vetoed by {record.hook}")
+    if name == "failed" and first not in FAILS and not (event.leaves and event.guard in {"boom", "odd"}):
+        stopped = world.over and "stopped" in record.reason
+        if not stopped and not any(act in MAY_FAIL for act in acts):
+            world.say("C13", f"{event!r} failed: {record.reason}")
+    if name == "unhandled" and record.source not in {"DONE", None}:
+        unknown = isinstance(event, Begin) or (isinstance(event, Finish) and record.source == "BUSY")
+        if not unknown and event.guard != "no":
+            world.say("C7", f"{event!r} was unhandled in {record.source}")
+
+
+# -- the senders ----------------------------------------------------------------------------------------------------
+
+
+class Sender:
+    """One of those who use the system: sends what its own random numbers say until enough has happened."""
+
+    def __init__(self, world: World, system: SimulatedSystem[Any], number: int) -> None:
+        self.world = world
+        self.system = system
+        self.random = Random(f"p2 {world.seed} sender {number}")
+        self.number = number
+        self.known: list[tuple[str, str, Scripted]] = []
+        self.operations = [
+            *([self.tell] * 24 + [self.burst] * 8 + [self.ask] * 20 + [self.ask_in_a_hurry] * 8),
+            *([self.give_up] * 9 + [self.repeat] * 8 + [self.contradict] * 2 + [self.look] * 6 + [self.rest] * 9),
+            *([self.misdirect] * 3 + [self.spawn] * 4 + [self.bear] * 4 + [self.stop] * 2 + [self.release] * 5),
+            *[self.other_thread],
+        ]
+
+    async def run(self) -> None:
+        for _ in range(400):
+            if self.world.records >= EVENTS + 20:
+                return
+            operation = self.operations[int(self.random.random() * len(self.operations))]
+            await operation()
+
+    def event(self) -> Scripted:
+        rng, n = self.random, self.world.next_n()
+        pick = rng.random()
+        cls: Any = Job if pick < 0.8 else Later if pick < 0.97 else Finish
+        fields: dict[str, Any] = {}
+        pick = rng.random()
+        if pick > 0.45:
+            fields["peer"] = self.world.some_machine()
+            fields[HOOKS[int(rng.random() * 4)]] = ACTS[int(rng.random() * len(ACTS))]
+            if pick > 0.7:
+                fields[HOOKS[int(rng.random() * 4)]] = ACTS[int(rng.random() * len(ACTS))]
+            if pick > 0.85:
+                fields["after"] = AFTERS[int(rng.random() * len(AFTERS))]
+            if pick > 0.92:
+                fields["beside"] = AFTERS[int(rng.random() * len(AFTERS))]
+            if pick > 0.96:
+                fields["guard"] = GUARDS[int(rng.random() * len(GUARDS))]
+        event: Scripted = cls(n=n, **fields)
+        return event
+
+    def callback(self) -> Any:
+        match int(self.random.random() * 12):
+            case 0:
+                return self._raise
+            case 1:
+                return self._linger
+            case 2 | 3:
+                return self._be_told
+            case _:
+                return None
+
+    def _be_told(self, outcome: Outcome) -> None:
+        self.world.reached["callback called"] += 1
+
+    def _raise(self, outcome: Outcome) -> None:
+        self.world.reached["callback that raises"] += 1
+        raise ValueError("a callback that raises")
+
+    async def _linger(self, outcome: Outcome) -> None:
+        await asyncio.sleep(0.2)
+
+    # -- operations
+
+    async def tell(self) -> None:
+        rng, options = self.random, {}
+        pick = rng.random()
+        if pick < 0.1:
+            options["timeout"] = rng.random() / 2
+        elif pick < 0.2:
+            options["reply_to"] = self.world.some_machine()
+        self.system.tell(self.world.some_machine(), self.event(), callback=self.callback(), **options)
+
+    async def burst(self) -> None:
+        machine_id = self.world.some_machine()
+        for _ in range(3 + int(self.random.random() * 6)):
+            self.system.tell(machine_id, self.event())
+
+    async def ask(self) -> None:
+        await self._ask(self.world.some_machine(), self.event(), timeout=3.0)
+
+    async def ask_in_a_hurry(self) -> None:
+        await self._ask(self.world.some_machine(), self.event(), timeout=self.random.random() / 3)
+
+    async def _ask(self, machine_id: str, event: Scripted, **options: Any) -> None:
+        try:
+            reply = await self.system.ask(machine_id, event, **options)
+        except ActorFSMError:
+            return
+        if reply != event.n:
+            self.world.say("C8", f"{event!r} was answered with {reply!r}")
+
+    async def give_up(self) -> None:
+        """Ask in a task of one's own, and cancel it at some moment."""
+        world, event = self.world, self.event()
+        task = asyncio.get_running_loop().create_task(self._ask(world.some_machine(), event), name=f"hasty {event.n}")
+        pick = self.random.random()
+        if pick < 0.5:
+            for _ in range(int(pick * 12)):
+                await asyncio.sleep(0)
+        else:
+            await asyncio.sleep(pick / 2)
+        if task.cancel():
+            begun, ended = event.n in world.begun, event.n in world.ended
+            where = "after its outcome" if ended else "during its turn" if begun else "before its turn"
+            world.reached[f"caller cancelled {where}"] += 1
+        try:
+            await task
+        except asyncio.CancelledError:
+            me = asyncio.current_task()
+            if me is not None and me.cancelling():
+                raise
+
+    async def repeat(self) -> None:
+        """Send an event under an id of one's own, more than once, now and later."""
+        rng = self.random
+        if self.known and rng.random() < 0.6:
+            machine_id, event_id, event = self.known[int(rng.random() * len(self.known))]
+        else:
+            event = self.event()
+            machine_id, event_id = self.world.some_machine(), f"mine-{event.n}"
+            self.known.append((machine_id, event_id, event))
+        if rng.random() < 0.5:
+            self.system.tell(machine_id, event, event_id=event_id)
+        await self._ask(machine_id, event, event_id=event_id, timeout=1.0)
+
+    async def contradict(self) -> None:
+        if self.known:
+            machine_id, event_id, _ = self.known[-1]
+            await self._ask(machine_id, self.event(), event_id=event_id, timeout=1.0)
+
+    async def misdirect(self) -> None:
+        world, machine_id = self.world, self.world.some_machine()
+        match int(self.random.random() * 5):
+            case 0:
+                await self._ask("nobody", self.event())
+            case 1:
+                self.system.tell("nobody", self.event())
+            case 2:
+                await self._ask(machine_id, Stranger(n=world.next_n()))
+            case 3:
+                await self._ask("two words", self.event())
+            case _:
+                try:
+                    await self.system.spawn(Unknown, "unknown")  # type: ignore[type-var]
+                except DefinitionError:
+                    world.reached["error DefinitionError"] += 1
+
+    async def spawn(self) -> None:
+        """Bring a stopped machine back, or try one that is alive, or one whose birth fails."""
+        world, rng = self.world, self.random
+        data = SPAWNED[int(rng.random() * len(SPAWNED))]
+        machine_id = world.some_machine()
+        cls = KINDS[machine_id.rpartition("-")[0]]
+        known = machine_id in world.models
+        try:
+            if rng.random() < 0.3:
+                await self.system.get_or_spawn(cls, machine_id, data=data)
+            else:
+                await self.system.spawn(cls, machine_id, data=data)
+                world.reached["respawned" if not known else "spawned over a birth"] += 1
+        except ActorFSMError as error:
+            world.reached[f"birth: {type(error).__name__}"] += 1
+
+    async def bear(self) -> None:
+        """Send a birth event, perhaps one that is refused or fails, and mail right behind it."""
+        world, rng = self.world, self.random
+        world.births += 1
+        machine_id = f"Born-{100 + world.births}"
+        acts = ("", "", "", "veto", "value", "slow", "slow", "late", "hang")
+        for _ in range(1 + int(rng.random() * 2)):
+            event = Begin(n=world.next_n(), **{("body", "enter")[int(rng.random() * 2)]: acts[int(rng.random() * 9)]})
+            self.system.tell(machine_id, event)
+        for _ in range(int(rng.random() * 3)):
+            self.system.tell(machine_id, self.event())
+        if rng.random() < 0.5:
+            await self._ask(machine_id, self.event(), timeout=1.5)
+
+    async def stop(self) -> None:
+        machine_id = self.world.some_machine()
+        try:
+            await self.system.stop(machine_id)
+        except NoSuchMachine:
+            return
+        self.world.reached["stopped from outside"] += 1
+
+    async def release(self) -> None:
+        for machine_id in self.system.quarantined():
+            discard = self.random.random() < 0.4
+            self.system.release(machine_id, discard=discard)
+            self.world.reached["released without its mail" if discard else "released"] += 1
+
+    async def rest(self) -> None:
+        await asyncio.sleep(self.random.random() ** 3 * 2)
+
+    async def look(self) -> None:
+        world = self.world
+        for machine_id in world.ids:
+            world.look(self.system, machine_id)
+        balance = self.system.stats().balance
+        if balance:
+            world.say("C7", f"the account is out of balance by {balance}")
+
+    async def other_thread(self) -> None:
+        event = self.event()
+        thread = threading.Thread(target=self._from_thread, args=(self.world.some_machine(), event))
+        thread.start()
+        thread.join()
+
+    def _from_thread(self, machine_id: str, event: Scripted) -> None:
+        try:
+            self.system.tell(machine_id, event)
+        except WrongThread:
+            self.world.reached["error WrongThread"] += 1
+        else:
+            self.world.say("C10", "an event from another thread got in")
+
+
+class Stranger(Event[int]):
+    n: int
+
+
+class Unknown:
+    pass
+
+
+# -- one seed -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Result:
+    """What one seed came to."""
+
+    seed: int
+    events: int
+    violations: list[Violation]
+    reached: Counter[str]
+    lines: list[str]
+    system: SimulatedSystem[Any] | None
+
+
+def run_seed(seed: int) -> Result:
+    """Run one seed on a loop of its own; whatever goes wrong is among the violations."""
+    outcome = observe(lambda: scenario(seed), loop=SimLoop(seed))
+    result = outcome.value
+    if result is None:
+        text = f"the scenario {outcome.kind}: {type(outcome.error).__name__}: {outcome.error}"
+        return Result(seed, 0, [Violation("P2", None, text)], Counter(), [], None)
+    if not result.violations:
+        result.violations += [Violation("C19", None, f"left behind: {thing}") for thing in outcome.leftovers]
+    return result
+
+
+async def scenario(seed: int) -> Result:
+    """Run one seed to its end and judge it."""
+    world = World(seed)
+    rng = world.random
+    system: SimulatedSystem[Any] = SimulatedSystem(
+        *CLASSES,
+        services=world,
+        trace=(world,),
+        inline=rng.random() < 0.5,
+        check=False,
+        limits=Limits(
+            grace_s=GRACE_S,
+            callback_timeout_s=1.0,
+            turns_per_step=rng.choice((1, 3, 128)),
+            events_in_a_row=rng.choice((1, 8)),
+            inline_depth=rng.choice((1, 2, 16)),
+        ),
+        on_quarantine=lambda machine_id, error: None,
+    )
+    ending = rng.choice(("finish", "finish", "finish", "finish", "abandon", "abandon", "fail"))
+    try:
+        async with system:
+            await _live(world, system)
+            await _end(world, system, ending)
+    except SystemFailed:
+        world.reached["error SystemFailed"] += 1
+    await asyncio.sleep(60)  # hooks that refused to be cancelled end meanwhile
+    _judge(world, system)
+    lines = system.trace.lines() if world.violations else []
+    return Result(seed, world.records, world.violations, world.reached, lines, system)
+
+
+async def _live(world: World, system: SimulatedSystem[Any]) -> None:
+    rng = world.random
+    classes = [Worker, Fragile, Plain, Born, *rng.sample(CLASSES, 3 + int(rng.random() * 3))]
+    world.ids = [f"{cls.__name__}-{number}" for number, cls in enumerate(classes)]
+    for machine_id, cls in zip(world.ids, classes, strict=True):
+        await system.spawn(cls, machine_id)
+    loop = asyncio.get_running_loop()
+    tasks = [
+        loop.create_task(Sender(world, system, number).run(), name=f"sender {number}") for number in range(SENDERS)
+    ]
+    for task in tasks:
+        await task
+
+
+async def _end(world: World, system: SimulatedSystem[Any], ending: str) -> None:
+    """Send a last wave and stop while it is under way."""
+    sender = Sender(world, system, SENDERS)
+    loop = asyncio.get_running_loop()
+    if ending == "finish":
+        for machine_id in system.quarantined():
+            system.release(machine_id)
+        return
+    world.over = True
+    tasks = [loop.create_task(sender.ask(), name=f"last {number}") for number in range(6)]
+    for _ in range(4):
+        await sender.burst()
+    await asyncio.sleep(0)
+    if ending == "abandon":
+        report: StopReport = await system.shutdown(queues="abandon")
+        world.reached["events abandoned"] += report.abandoned
+    else:
+        system._fail(RuntimeError("a task of the runtime died"))
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            pass  # as `async with` would see it; it is the system's own, and ends there
+        else:
+            world.say("C17", "the body of `async with` was not woken by the failure")
+    await sender.ask()
+    for task in tasks:
+        try:
+            await task
+        except asyncio.CancelledError:
+            world.say("C19", "an asker was cancelled by the shutdown")
+
+
+def _judge(world: World, system: SimulatedSystem[Any]) -> None:
+    records, stats = system.trace.records, system.stats()
+    world.violations += check(records, system.notes, facts=facts_of(system), stats=stats, times=system.trace.times)
+    for machine_id in world.ids:
+        world.look(system, machine_id)
+    if world.records < EVENTS:
+        world.say("P2", f"only {world.records} events: the seed is too short")
+    reached = world.reached
+    for record in records:
+        reached[f"outcome {record.name}"] += 1
+        if record.name == "restarted":
+            reached["directive restart"] += 1
+        elif record.name == "stopped" and "after" in record.reason:
+            reached["directive stop"] += 1
+        elif record.name == "failed":
+            reached["directive resume"] += 1
+        if record.duplicate:
+            reached["duplicate"] += 1
+    for note in system.notes:
+        if note.error is not None:
+            reached[f"error {type(note.error).__name__}"] += 1
+            if isinstance(note.error, AskCycle):
+                reached[f"ask cycle of {len(note.error.path) - 1}"] += 1
+        elif note.how == "message" and note.receipt is not None and isinstance(resolve(note.receipt).refusal, Discarded):
+            reached["error Discarded"] += 1
+    reached["turns inside a plain ask"] += stats.turns_plain
+    reached["turns inside an ask"] += stats.turns_eager
+    reached["turns from the mailbox"] += stats.turns_queued
+    reached["late replies"] += stats.late_replies
+
+
+_ = (Base, Own, Patient, State, MachineExists)
