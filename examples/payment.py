@@ -1,8 +1,8 @@
 """The request that this project began with, as a program: `python -m examples.payment`.
 
-An order has four states and three hooks: one checks the risk before every transition, one calls the payment gateway when
-PAYING is entered and refuses if the payment fails, one writes an audit line afterwards. Four requests are queued at once for
-each of three orders, each with a callback; the gateway declines the third order's card.
+An order has four states and three hooks: one checks the risk before every transition, one calls the payment gateway
+when PAYING is entered and refuses if the payment fails, one writes an audit line afterwards. Four requests are queued
+at once for each of three orders, each with a callback; the gateway declines the third order's card.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ async def run(shop: Shop, order_ids: Collection[str]) -> dict[str, list[Answer]]
         orders = [await system.spawn(Order, order_id) for order_id in order_ids]
         for new_state in REQUESTS:
             for order in orders:
-                order.request_transition(new_state, note(order.id))  # or `await` it for the outcome
+                # Nobody waits: the callback hears of it. `await` would give the outcome here.
+                _ = order.request_transition(new_state, note(order.id))
     # The end of the block has waited for everything that was queued, and for the callbacks.
     return heard
 
