@@ -93,11 +93,11 @@ def refusal(step: Step, verdict: Any) -> BaseException:
 def committed(turn: Turn, choice: Transition, reply: Any) -> None:
     """Let out what waited for the commit: own events, reply, messages; start what runs beside the machine."""
     actor, envelope = turn.actor, turn.envelope
-    if choice.changes_state and actor.mailbox is not None:
-        _state_changed(actor)
     if turn.own_events is not None:
         _raise_own(actor, turn.own_events)
     settle(actor, envelope, "committed", turn.old, choice.new, reply, turn=turn)
+    if choice.changes_state and actor.mailbox is not None:
+        _state_changed(actor)  # after the record: what the final state answers comes after what led there
     if turn.outgoing is not None:
         _send(turn, turn.outgoing)
     for step in choice.detached:

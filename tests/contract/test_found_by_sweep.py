@@ -17,6 +17,7 @@ from actorfsm import (
     Outcome,
     RestartPolicy,
     after_transition,
+    postpone,
     transition,
 )
 
@@ -30,6 +31,10 @@ class S(StrEnum):
 
 
 class Go(Event):
+    pass
+
+
+class Later(Event):
     pass
 
 
@@ -222,5 +227,31 @@ def test_the_machine_named_in_reply_to_hears_that_an_event_was_refused(
             system.tell("nobody", Go(), reply_to="listener")
             await asyncio.sleep(1)
             assert listener.snapshot().data["heard"] == ["dead_lettered"]
+
+    sim(scenario)
+
+
+class Ending(Machine[S], initial=S.A, final=(S.B,)):
+    @transition(S.A, to=S.B)
+    async def go(self, event: Go) -> None: ...
+
+    @postpone(S.A, Later)
+    @transition(S.A, to=STAY)
+    async def fail(self, event: Fail) -> None: ...
+
+
+@pytest.mark.rule("C30")
+def test_the_record_of_the_end_comes_before_those_of_the_postponed_events_it_answers(
+    system_of: Callable[..., Any], sim: Callable[..., None]
+) -> None:
+    async def scenario() -> None:
+        seen: list[tuple[str, str, int]] = []
+        trace = lambda record: seen.append((record.name, record.event_type, record.seq))  # noqa: E731
+        async with system_of(Ending, trace=trace) as system:
+            ref = await system.spawn(Ending, "a")
+            late = ref.tell(Later())
+            await ref.ask(Go())
+            assert (await late).kind == "unhandled"
+        assert seen == [("committed", "Spawn", 1), ("committed", "Go", 2), ("unhandled", "Later", 2)]
 
     sim(scenario)
