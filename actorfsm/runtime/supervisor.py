@@ -82,7 +82,9 @@ class DynamicSupervisor:
         """Answer a failed event, or try it again; then apply the directive for its error."""
         actor, envelope = turn.actor, turn.envelope
         policy = self._options.redelivery
-        if envelope.attempt < policy.attempts and turn.interruption != "stopping":
+        # A machine that is to stop after this event has no use for a pause, and would not come to its end in one.
+        stops = turn.interruption == "stopping" or (actor.rare is not None and actor.rare.stop_reason is not None)
+        if envelope.attempt < policy.attempts and not stops:
             self._redeliver(actor, envelope)
             return
         if policy.attempts:
@@ -92,7 +94,7 @@ class DynamicSupervisor:
             )
         else:
             perform.settle(actor, envelope, "failed", turn.old, turn.new, error=failure, hook=failure.hook, turn=turn)
-        if turn.interruption == "stopping" or actor.node.parent is None:
+        if stops or actor.node.parent is None:
             return
         cause = failure.__cause__ or failure
         directive = self._options.directive_for(cause)

@@ -15,6 +15,7 @@ from actorfsm import (
     Limits,
     Machine,
     Outcome,
+    Redelivery,
     RestartPolicy,
     after_transition,
     postpone,
@@ -253,5 +254,42 @@ def test_the_record_of_the_end_comes_before_those_of_the_postponed_events_it_ans
             await ref.ask(Go())
             assert (await late).kind == "unhandled"
         assert seen == [("committed", "Spawn", 1), ("committed", "Go", 2), ("unhandled", "Later", 2)]
+
+    sim(scenario)
+
+
+class FailSlowly(Event):
+    pass
+
+
+class Restarting(Base, initial=S.A, on_failure={Exception: Directive.RESTART}):
+    @transition(S.A, S.B, to=STAY)
+    async def fail_slowly(self, event: FailSlowly) -> None:
+        await asyncio.sleep(2)
+        raise LookupError
+
+
+class Redelivering(Restarting, initial=S.A, redelivery=Redelivery(attempts=3)):
+    pass
+
+
+class Quarantining(Restarting, initial=S.A, restart=RestartPolicy(max_restarts=0)):
+    pass
+
+
+@pytest.mark.rule("C12")
+@pytest.mark.parametrize("machine", [Restarting, Redelivering, Quarantining])
+def test_a_stop_during_a_turn_that_fails_takes_effect_after_it(
+    machine: type[Any], system_of: Callable[..., Any], sim: Callable[..., None]
+) -> None:
+    async def scenario() -> None:
+        async with system_of(machine) as system:
+            ref = await system.spawn(machine, "a")
+            failing, waiting = ref.tell(FailSlowly()), ref.tell(Go())
+            await asyncio.sleep(1)
+            async with asyncio.timeout(10):
+                await system.stop("a")
+            assert {(await failing).kind, (await waiting).kind} <= {"failed", "dead_lettered"}
+            assert (system.ids(), system.stats().restarts) == ([], 0)
 
     sim(scenario)

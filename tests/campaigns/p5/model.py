@@ -1,0 +1,297 @@
+"""The contract in a hundred lines: what one machine does with its events, without asyncio, tasks or hooks.
+
+The model reads the trace and refuses the first record that the contract does not allow. It knows who comes next at each
+machine; which machine comes next it learns from the trace, for that is the scheduler's business.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import Any
+
+NORMAL, BIRTH, SPAWN, STAYS = ("before", "exit", "body", "enter"), ("body", "enter"), ("enter",), ("body",)
+STAY = {"stay": ("", STAYS), "note": ("", STAYS)}
+TABLE: dict[str | None, dict[str, tuple[str, tuple[str, ...]]]] = {
+    None: {"birth": ("A", BIRTH), "spawn": ("A", SPAWN)},
+    "A": {**STAY, "go": ("B", NORMAL), "end": ("END", NORMAL), "late": ("postpone", ())},
+    "B": {**STAY, "go": ("C", NORMAL), "late": ("C", NORMAL)},
+    "C": {**STAY, "go": ("A", NORMAL), "late": ("", STAYS), "end": ("END", NORMAL)},
+    "END": {},
+}
+MAX_RESTARTS, WITHIN_S, REMEMBERED = 2, 10.0, 3
+TICK_S = 0.1
+"""How late a deadline may be noticed."""
+
+
+@dataclass(eq=False)
+class Sent:
+    """An event on its way, and how it ended."""
+
+    kind: str
+    tag: str
+    fate: str = "ok"
+    at: str = "body"
+    slow: int = 0
+    own: tuple[str, ...] = ()
+    to: tuple[str, ...] = ()
+    event_id: str = ""
+    deadline: float | None = None
+    is_ask: bool = False
+    outcome: str | None = None
+    """Its kind of outcome, or "refused" if it was never accepted."""
+    ended_at: float = 0.0
+    twins: list[Sent] = field(default_factory=list)
+
+    @property
+    def content(self) -> tuple[Any, ...]:
+        return (self.kind, self.tag, self.fate, self.at, self.slow, self.own, self.to)
+
+
+class Model:
+    """All machines, what became of their events, and the account."""
+
+    def __init__(self) -> None:
+        self.machines: dict[str, One] = {}
+        self.accepted = self.duplicates = self.restarts = 0
+        self.outcomes: Counter[str] = Counter()
+        self.dead: Counter[tuple[str, str]] = Counter()
+        self.due: dict[str, deque[tuple[str, str]]] = {}
+        """By machine, the records that must come next."""
+
+    def send(self, to: str, sent: Sent, *, message: bool = False) -> None:
+        """Accept an event, or refuse it."""
+        one = self.machines.get(to)
+        if one is None and sent.kind in TABLE[None]:
+            one = self.machines[to] = One(self, to)
+        known = None if one is None or not sent.event_id else one.ids.get(sent.event_id)
+        if one is None or (known is not None and known.content != sent.content):
+            self.refuse(to, sent, message=message)
+        elif known is not None:
+            self.accepted += 1
+            if known.outcome is None:
+                known.twins.append(sent)
+            else:
+                self.end(to, sent, known.outcome, duplicate=True)
+        elif one.quarantined:
+            self.refuse(to, sent, message=message)
+        else:
+            self.accepted += 1
+            one.remember(sent)
+            one.queue.append(sent)
+
+    def refuse(self, to: str, sent: Sent, *, message: bool) -> None:
+        sent.outcome = "dead_lettered" if message else "refused"
+        self.accepted += message
+        self.outcomes["dead_lettered"] += message
+        if not sent.is_ask:
+            self.bury(to, sent)
+            self.expect(to, "dead_lettered", sent.tag)
+
+    def bury(self, to: str, sent: Sent) -> None:
+        self.dead[to, sent.tag] += 1
+
+    def expect(self, to: str, name: str, tag: str = "") -> None:
+        self.due.setdefault(to, deque()).append((name, tag))
+
+    def end(self, to: str, sent: Sent, outcome: str, *, duplicate: bool = False, seen: bool = False) -> None:
+        """End an event; `seen` if its record is the one being read."""
+        sent.outcome = outcome
+        self.outcomes[outcome] += 1
+        self.duplicates += duplicate
+        if not seen:
+            self.expect(to, outcome, sent.tag)
+        one = self.machines.get(to)
+        if one is not None and one.ids.get(sent.event_id) is sent and outcome != "committed":
+            del one.ids[sent.event_id]
+        for twin in sent.twins:
+            self.end(to, twin, outcome, duplicate=True)
+        sent.twins = []
+
+    def read(self, record: Any, tag: str, now: float) -> None:
+        """Follow one record of the trace."""
+        due = self.due.get(record.machine_id)
+        if due:
+            assert due.popleft() == (record.name, tag), f"{record} but {(record.name, tag)} was not due"
+            return
+        assert record.machine_id in self.machines, f"{record} of a machine that does not live"
+        self.machines[record.machine_id].read(record, tag, now)
+
+    def at_rest(self, now: float) -> None:
+        """Nothing more happens at this time: then nothing must be due, and each machine waits for a reason."""
+        assert not any(self.due.values()), f"never came: {self.due}"
+        for one in list(self.machines.values()):
+            if one.paused_until is not None and one.paused_until <= now:
+                one.paused_until = None
+            one.begin(now)
+            assert one.current is None or now < one.current.ended_at, f"{one.id} sits on {one.current}"
+            for sent in one.waiting():
+                assert sent.deadline is None or now < sent.deadline + TICK_S, f"{sent} should have expired"
+
+
+class One:
+    """One machine."""
+
+    def __init__(self, model: Model, machine_id: str) -> None:
+        self.model = model
+        self.id = machine_id
+        self.state: str | None = None
+        self.log: list[str] = []
+        self.seq = self.incarnation = 0
+        self.queue: deque[Sent] = deque()
+        self.own: deque[Sent] = deque()
+        self.released: deque[Sent] = deque()
+        self.postponed: list[Sent] = []
+        self.current: Sent | None = None
+        self.ids: dict[str, Sent] = {}
+        self.restarts: list[float] = []
+        self.paused_until: float | None = None
+        self.quarantined = self.stopping = False
+
+    def waiting(self) -> list[Sent]:
+        """What waits, in the order in which a stop answers it."""
+        return [*self.own, *self.postponed, *self.released, *self.queue]
+
+    def remember(self, sent: Sent) -> None:
+        if sent.event_id:
+            if len(self.ids) >= REMEMBERED:
+                oldest = next((key for key, known in self.ids.items() if known.outcome is not None), None)
+                self.ids.pop(oldest or "", None)
+            self.ids[sent.event_id] = sent
+
+    def begin(self, now: float) -> None:
+        """Take the next event that is not postponed: own first, then released, then the queue."""
+        while self.current is None and self.paused_until is None and not self.quarantined:
+            lane = self.own or self.released or self.queue
+            if not lane:
+                return
+            sent = lane.popleft()
+            if TABLE[self.state].get(sent.kind, ("", ()))[0] == "postpone":
+                self.postponed.append(sent)
+            else:
+                self.current = sent
+                # Until it ends, when it may end at the latest: at once, unless it is slow.
+                steps = TABLE[self.state].get(sent.kind, ("", ()))[1]
+                sent.ended_at = now + (sent.slow if sent.at in steps else 0)
+
+    def read(self, record: Any, tag: str, now: float) -> None:
+        if record.name == "expired":
+            late = [
+                s for s in self.waiting() if s.tag == tag and s.deadline is not None and s.deadline <= now
+            ]
+            assert late, f"{tag} expired too early, or after it had begun"
+            for lane in (self.own, self.postponed, self.released, self.queue):
+                if late[0] in lane:
+                    lane.remove(late[0])
+            self.finish(late[0], "expired", now)
+            return
+        if self.paused_until is not None and self.paused_until <= now:
+            self.paused_until = None
+        self.begin(now)
+        sent = self.current
+        assert sent is not None, f"{record}: {self.id} has nothing to do"
+        assert sent.tag == tag, f"{self.id} handled {tag}, before {sent.tag}"
+        self.current = None
+        expected, target = self.judge(sent)
+        seen = (record.name, record.source, record.target, record.seq, record.incarnation)
+        seq = self.seq + (expected == "committed")
+        assert seen == (expected, self.state, target, seq, self.incarnation), f"{seen}: {self.state} {sent}"
+        self.finish(sent, expected, now)
+        if expected == "committed":
+            self.commit(sent, target)
+        elif self.state is None:
+            self.not_born()
+            return
+        elif expected == "failed" and not self.stopping:
+            self.fail(sent, now)
+        if self.stopping:
+            self.stop()
+
+    def finish(self, sent: Sent, outcome: str, now: float) -> None:
+        sent.ended_at = now
+        self.model.end(self.id, sent, outcome, seen=True)
+        for twin in self.model.due.get(self.id, ()):
+            assert twin[0] == outcome
+
+    def judge(self, sent: Sent) -> tuple[str, str | None]:
+        """The outcome, and where the event leads."""
+        edge = TABLE[self.state].get(sent.kind)
+        if edge is None:
+            return "unhandled", None
+        target, steps = edge[0] or self.state, edge[1]
+        fate = sent.fate if sent.at in steps else "ok"
+        return {"ok": "committed", "veto": "vetoed"}.get(fate, "failed"), target
+
+    def commit(self, sent: Sent, target: str | None) -> None:
+        steps = TABLE[self.state][sent.kind][1]
+        changes, self.state, self.seq = self.state != target, target, self.seq + 1
+        self.log += [f"{sent.tag}:{step}" for step in steps]
+        if changes and target == "END":
+            for late in self.postponed:
+                self.model.end(self.id, late, "unhandled")
+            self.postponed = []
+        elif changes:
+            self.released = deque([*self.postponed, *self.released])
+            self.postponed = []
+        own = [Sent(kind, f"{sent.tag}^{n}") for n, kind in enumerate(sent.own)]
+        self.model.accepted += len(own)
+        self.own.extendleft(reversed(own))
+        for to in sent.to:
+            self.model.send(to, Sent("note", f"{sent.tag}>{to}"), message=True)
+
+    def fail(self, sent: Sent, now: float) -> None:
+        """Resume, restart after a pause, go into quarantine, or stop: as the exception says."""
+        if sent.fate == "fatal":
+            self.stopping = True
+        elif sent.fate == "restart":
+            self.restarts = [when for when in self.restarts if when > now - WITHIN_S] + [now]
+            self.incarnation += 1
+            self.model.restarts += 1
+            if len(self.restarts) > MAX_RESTARTS:
+                self.quarantined = True
+                self.model.expect(self.id, "quarantined")
+                self.answer_asks()
+            else:
+                self.paused_until = now + 2.0 ** (len(self.restarts) - 1)
+                self.model.expect(self.id, "restarted")
+
+    def answer_asks(self) -> None:
+        for lane in (self.own, self.released, self.postponed, self.queue):
+            for sent in [sent for sent in lane if sent.is_ask]:
+                lane.remove(sent)
+                self.model.end(self.id, sent, "dead_lettered")
+
+    def release(self, *, discard: bool) -> None:
+        if self.quarantined:
+            self.quarantined, self.restarts = False, []
+            self.model.expect(self.id, "released")
+            if discard:
+                self.drain()
+
+    def not_born(self) -> None:
+        """A refused birth leaves the id unknown, unless the next event gives birth too."""
+        while self.queue and self.queue[0].kind not in TABLE[None]:
+            self.undelivered(self.queue.popleft())
+        if not self.queue:
+            del self.model.machines[self.id]
+
+    def request_stop(self) -> None:
+        self.stopping = True
+        if self.current is None:
+            self.stop()
+
+    def stop(self) -> None:
+        del self.model.machines[self.id]
+        self.drain()
+        self.model.expect(self.id, "stopped")
+
+    def drain(self) -> None:
+        for sent in self.waiting():
+            self.undelivered(sent)
+        for lane in (self.own, self.postponed, self.released, self.queue):
+            lane.clear()
+
+    def undelivered(self, sent: Sent) -> None:
+        if not sent.is_ask:
+            self.model.bury(self.id, sent)
+        self.model.end(self.id, sent, "dead_lettered")
