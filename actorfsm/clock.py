@@ -6,7 +6,7 @@ too. What is here is the wall clock only, as a seam: a test gives its own.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeAlias
 
 __all__ = ["Clock", "Duration", "SystemClock", "seconds"]
@@ -28,7 +28,7 @@ class SystemClock:
 
     def now(self) -> datetime:
         """Return the time of day, in UTC, aware."""
-        return datetime.now(timezone.utc)
+        return datetime.now(UTC)
 
 
 def seconds(duration: Duration) -> float:

@@ -39,12 +39,17 @@ __all__ = [
 ]
 
 
-class Veto(Exception):  # noqa: N818 -- a hook says `raise Veto("card declined")`: a word of the domain, not a fault
+class Veto(Exception):  # a hook says `raise Veto("card declined")`: a word of the domain, not a fault
     """Raised or returned by a hook to refuse the transition; the machine stays exactly as it was.
 
     Args:
         reason: Why, in words for the sender of the event.
+
+    Attributes:
+        by: Name of the guard that raised it; of hooks the turn knows.
     """
+
+    by = "guard"
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)
@@ -161,7 +166,9 @@ class AskCycle(ActorFSMError):
         path: The machine ids of the cycle, the asker first and last.
     """
 
-    def __init__(self, message: str, *, path: Sequence[str], machine_id: str | None = None, event: Any = None) -> None:
+    def __init__(
+        self, message: str, *, path: Sequence[str], machine_id: str | None = None, event: Any = None
+    ) -> None:
         super().__init__(message, machine_id=machine_id, event=event)
         self.path = tuple(path)
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from actorfsm.machine.options import MachineOptions
 
-__all__ = ["build_definition"]
+__all__ = ["build_definition", "marked_in"]
 
 EventClass = type[Event[Any, Any]]
 
@@ -71,7 +71,7 @@ class _Builder:
         self, cls: Any, state_class: type[Enum], options: MachineOptions, namespace: dict[str, Any]
     ) -> None:
         self.cls = cls
-        self.namespace = {**vars(cls), cls.__name__: cls, **namespace}
+        self.namespace: dict[str, Any] = {**vars(cls), cls.__name__: cls, **namespace}
         root = StateNode("(unborn)", None, None)
         states = {member: StateNode(member.name, member, root) for member in state_class}
         root.children = list(states.values())
@@ -161,7 +161,8 @@ class _Builder:
     def _postpone(self, name: str, function: Callable[..., Any], mark: PostponeMark) -> None:
         owner = f"{self.cls.__name__}.{name}"
         for event_class in mark.events or signatures.body_events(owner, function, self.namespace):
-            if event_class is Event or not issubclass(event_class, Event):
+            given: Any = event_class
+            if given is Event or not issubclass(given, Event):
                 raise DefinitionError(
                     f"{owner}: @postpone takes event classes of this machine, not {event_class!r}"
                 )
@@ -267,8 +268,13 @@ def _requests(target: StateNode, when: Callable[[Any, Any], bool] | None) -> Cal
     def leads_there(machine: Any, event: TransitionRequested) -> bool:
         return event.to is target.member and (when is None or when(machine, event))
 
-    leads_there.__wrapped__ = when  # type: ignore[attr-defined]  # for the checks, which look for guards given twice
+    leads_there.__dict__["__wrapped__"] = when  # for the checks, which look for guards given twice
     return leads_there
+
+
+def marked_in(cls: type, name: str) -> bool:
+    """Return whether the class or one of its bases has a hook or a transition of this name."""
+    return any(bool(marks_of(vars(base).get(name))) for base in cls.__mro__)
 
 
 def _marked_methods(cls: type[Any]) -> Iterator[tuple[str, Callable[..., Any], list[Mark]]]:

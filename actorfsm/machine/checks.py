@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final
 
 from actorfsm.errors import DefinitionError
 from actorfsm.event import TransitionRequested
-from actorfsm.machine.definition import Definition, Postponed, StateNode, Transition
+from actorfsm.machine.definition import Choice, Definition, Postponed, StateNode, Transition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["RESERVED_NAMES", "check_definition", "check_field_names", "check_system"]
+    from actorfsm.machine.definition import Hook
+
+__all__ = ["RESERVED_NAMES", "check_class", "check_definition", "check_names", "check_system"]
 
 RESERVED_NAMES: Final = frozenset(
     {
@@ -19,18 +23,52 @@ RESERVED_NAMES: Final = frozenset(
         *("start_timer", "cancel_timer", "start_job", "watch", "unwatch"),
     }
 )
-"""Names that a machine has itself; no data field may use them."""
+"""Names that a machine has itself; no field and no method may use them."""
 
 
-def check_field_names(class_name: str, names: Iterable[str]) -> None:
-    """Check that no data field uses a name of the machine's own.
+def check_names(class_name: str, names: Iterable[str], kind: str) -> None:
+    """Check that no data field and no method uses a name of the machine's own.
 
     Raises:
         DefinitionError: One does.
     """
     for name in names:
         if name in RESERVED_NAMES:
-            raise DefinitionError(f"{class_name}.{name}: {name!r} is a name of the machine itself; rename the field")
+            raise DefinitionError(
+                f"{class_name}.{name}: {name!r} is a name of the machine itself; rename the {kind}"
+            )
+
+
+def check_class(cls: type[Any], own: Iterable[type[Any]]) -> None:
+    """Check what a class holds besides its definition.
+
+    Args:
+        cls: The machine class.
+        own: The classes that a machine itself consists of.
+
+    Raises:
+        DefinitionError: A name of the machine's own is used, or there is something that would not last.
+    """
+    inherited = [base for base in cls.__mro__ if base not in own]
+    for base in inherited:
+        check_names(base.__name__, vars(base), "member")
+    check_names(cls.__name__, cls.__pydantic_fields__, "field")
+    if cls.__private_attributes__:
+        raise DefinitionError(
+            f"{cls.__name__}.{next(iter(cls.__private_attributes__))}: a private attribute is lost after each turn; "
+            "make it a data field, without the underscore"
+        )
+    for base in inherited:
+        for name, attribute in vars(base).items():
+            if isinstance(attribute, cached_property):
+                raise DefinitionError(
+                    f"{cls.__name__}.{name}: a machine lives for a turn and caches nothing; use property"
+                )
+    if cls.model_config.get("extra") == "allow" or cls.model_config.get("frozen"):
+        raise DefinitionError(
+            f"{cls.__name__}.model_config: a machine's data has declared fields that its hooks change; "
+            "leave extra= and frozen= away"
+        )
 
 
 def check_definition(definition: Definition) -> None:
@@ -41,6 +79,7 @@ def check_definition(definition: Definition) -> None:
     """
     _check_shadowing(definition)
     _check_final_states(definition)
+    _check_exits(definition, definition.hooks)
     if not definition.any_to_any:
         _check_dead_ends(definition)
         _check_reachability(definition)
@@ -75,24 +114,26 @@ def _nodes(definition: Definition) -> Iterator[StateNode]:
 def _check_shadowing(definition: Definition) -> None:
     for node in _nodes(definition):
         for event_class, choices in node.choices.items():
-            if event_class is TransitionRequested:
-                _check_same_request(definition, node, choices)
-            for earlier, later in zip(choices, choices[1:], strict=False):
-                if earlier.guard is None:
+            for earlier, later in combinations(choices, 2):
+                if _always_before(earlier, later, event_class):
                     raise DefinitionError(
-                        f"{definition.name}: in {node.name}, {_label(earlier)} always takes {event_class.__name__}, so "
-                        f"{_label(later)} never can; give the first a guard (when=...) or remove one"
+                        f"{definition.name}: in {node.name}, {_label(earlier)} takes every {event_class.__name__} "
+                        f"that {_label(later)} could; give the first a guard (when=...) of its own or remove one"
                     )
 
 
-def _check_same_request(definition: Definition, node: StateNode, choices: tuple[Any, ...]) -> None:
-    unguarded = [c.target for c in choices if isinstance(c, Transition) and not c.guard_name]
-    for target in unguarded:
-        if unguarded.count(target) > 1:
-            raise DefinitionError(
-                f"{definition.name}: in {node.name}, two transitions take a request for {target.name}; give the first a "
-                "guard (when=...) or remove one"
-            )
+def _always_before(earlier: Choice, later: Choice, event_class: type[Any]) -> bool:
+    """Return whether the first choice takes all that the second could."""
+    if isinstance(earlier, Postponed):
+        return True
+    guard, other = earlier.guard, later.guard
+    if event_class is TransitionRequested:  # the guard of the target stands before the user's
+        if isinstance(later, Transition) and later.target is not earlier.target:
+            return False
+        guard, other = getattr(guard, "__wrapped__", None), getattr(other, "__wrapped__", None)
+        if isinstance(later, Postponed):
+            return False
+    return guard is None or guard is other
 
 
 def _label(choice: Transition | Postponed) -> str:
@@ -112,11 +153,27 @@ def _check_final_states(definition: Definition) -> None:
 
 
 def _check_dead_ends(definition: Definition) -> None:
+    alone = len(definition.states) == 1  # there is nowhere to go
     for node in definition.states.values():
-        if not node.final and all(edge.stays for edge in _edges(node)):
+        edges = list(_edges(node))
+        if node.final or (alone and edges):
+            continue
+        if all(edge.stays for edge in edges):
             raise DefinitionError(
                 f"{definition.name}: nothing leads out of {node.name}; add a transition or declare it final=(...)"
             )
+
+
+def _check_exits(definition: Definition, hooks: Iterable[Hook]) -> None:
+    """An exit hook of a state that is never left would be lost in silence."""
+    for hook in hooks:
+        for state in hook.states if hook.step.kind == "exit" else ():
+            node = definition.states[state]
+            if all(edge.stays for edge in _edges(node)):
+                raise DefinitionError(
+                    f"{definition.name}.{hook.step.name}: {node.name} is never left, so that the hook cannot run; "
+                    "remove it or add a transition"
+                )
 
 
 def _check_reachability(definition: Definition) -> None:

@@ -8,9 +8,9 @@ import enum
 import uuid
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from actorfsm.errors import DefinitionError, InvalidData
+from actorfsm.errors import InvalidData
 from actorfsm.problems import field_names, problems_of
 from actorfsm.values import copy_value, revalidated
 
@@ -25,6 +25,7 @@ _PLAIN: Final = frozenset(
     {int, str, bool, bytes, uuid.UUID, datetime.datetime, datetime.date, datetime.timedelta, decimal.Decimal}
 )
 _MISSING: Final = object()
+_USUAL_SCHEMA: Final[Any] = BaseModel.__get_pydantic_core_schema__.__func__  # type: ignore[attr-defined]
 _HARMLESS_CONFIG: Final = frozenset({"extra", "allow_inf_nan", "validate_default"})
 
 
@@ -37,11 +38,6 @@ class DataRules:
         cls = definition.machine_class
         if not cls.__pydantic_complete__:
             cls.model_rebuild(raise_errors=True)
-        if cls.__private_attributes__:
-            raise DefinitionError(
-                f"{definition.name}: private attributes would be lost after each turn; make them data fields: "
-                + ", ".join(cls.__private_attributes__)
-            )
         self._class: Final = cls
         self._name: Final = definition.name
         self._mutable: Final = definition.mutable_fields
@@ -65,12 +61,22 @@ class DataRules:
         return blank
 
     def before_birth(self) -> dict[str, Any]:
-        """Return what is known before an event gives birth: the defaults. The body must set the required fields."""
-        return {
-            name: info.get_default(call_default_factory=True, validated_data={})
-            for name, info in self._class.__pydantic_fields__.items()
-            if not info.is_required()
-        }
+        """Return what is known before an event gives birth: the defaults. The body must set the required fields.
+
+        Raises:
+            InvalidData: A default does not validate, or what makes it raised.
+        """
+        infos = self._class.__pydantic_fields__
+        if not any(info.is_required() for info in infos.values()):
+            return self.at_birth(None)
+        known: dict[str, Any] = {}
+        try:
+            for name, info in infos.items():
+                if not info.is_required():
+                    known[name] = info.get_default(call_default_factory=True, validated_data=known)
+        except Exception as error:  # noqa: BLE001 -- a validator of the user may raise anything
+            raise self._invalid(error) from _cause(error)
+        return known
 
     def at_commit(self, committed: dict[str, Any], draft: dict[str, Any]) -> dict[str, Any]:
         """Return the data to commit: validated again where it changed.
@@ -96,8 +102,8 @@ class DataRules:
             for name in self._mutable:
                 if name in draft and draft[name] is not committed.get(name, _MISSING):
                     fields[name] = revalidated(draft[name])
-        except ValidationError as error:
-            raise self._invalid(error) from None
+        except Exception as error:  # noqa: BLE001 -- a validator of the user may raise anything
+            raise self._invalid(error) from _cause(error)
         return self._validated(fields)
 
     def copy(self, data: dict[str, Any]) -> dict[str, Any]:
@@ -111,14 +117,22 @@ class DataRules:
             instance = self._class.__pydantic_validator__.validate_python(
                 fields, by_alias=False, by_name=True
             )
-        except ValidationError as error:
-            raise self._invalid(error) from None
+        except Exception as error:  # noqa: BLE001 -- a validator of the user may raise anything
+            raise self._invalid(error) from _cause(error)
         validated: dict[str, Any] = instance.__dict__
         return validated
 
-    def _invalid(self, error: ValidationError) -> InvalidData:
-        said = problems_of(error, field_names(self._class))
+    def _invalid(self, error: Exception) -> InvalidData:
+        if isinstance(error, ValidationError):
+            said = problems_of(error, field_names(self._class))
+        else:
+            said = f"a validator or a default raised {type(error).__name__}"
         return InvalidData(f"the data of {self._name} does not validate: {said}")
+
+
+def _cause(error: Exception) -> Exception | None:
+    """Return what to show as the cause: not what pydantic says, because it repeats the values."""
+    return None if isinstance(error, ValidationError) else error
 
 
 def _plain_classes(cls: Any) -> dict[str, type]:
@@ -127,6 +141,8 @@ def _plain_classes(cls: Any) -> dict[str, type]:
     if decorators.validators or decorators.field_validators or decorators.model_validators:
         return {}
     if decorators.root_validators or not cls.model_config.keys() <= _HARMLESS_CONFIG:
+        return {}
+    if cls.__pydantic_post_init__ or cls.__get_pydantic_core_schema__.__func__ is not _USUAL_SCHEMA:
         return {}
     return {
         name: info.annotation

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, overload
 
 from actorfsm.clock import Duration, seconds
@@ -23,6 +25,7 @@ __all__ = [
     "TransitionMark",
     "after_transition",
     "before_transition",
+    "marks_inside",
     "marks_of",
     "on_enter",
     "on_exit",
@@ -33,6 +36,12 @@ __all__ = [
 F = TypeVar("F", bound="Callable[..., Any]")
 HookKind: TypeAlias = Literal["before", "exit", "enter", "after"]
 _MARKS: Final = "__actorfsm_marks__"
+_DECORATORS: Final[dict[HookKind, str]] = {
+    "before": "before_transition",
+    "exit": "on_exit",
+    "enter": "on_enter",
+    "after": "after_transition",
+}
 
 
 class Stay(Enum):
@@ -84,7 +93,18 @@ def marks_of(attribute: object) -> list[Mark]:
     return list(getattr(attribute, _MARKS, ()))
 
 
+def marks_inside(attribute: object) -> list[Mark]:
+    """Return the marks on the function that a class attribute wraps: a static method, a property, a partial."""
+    wrapped = (getattr(attribute, name, None) for name in ("__func__", "fget", "func", "__wrapped__"))
+    return [mark for function in wrapped for mark in marks_of(function)]
+
+
 def _mark(function: F, mark: Mark) -> F:
+    if not _is_function(function):
+        raise DefinitionError(
+            f"{_name_of(function)}: {_written(mark)} stands above a method, `def` or `async def`, and below any "
+            "decorator that makes something else of it"
+        )
     # Decorators are applied from the bottom up and read from the top down.
     setattr(function, _MARKS, [mark, *getattr(function, _MARKS, ())])
     return function
@@ -109,7 +129,7 @@ def transition(
         timeout: Deadline of the body, seconds or timedelta; the class's `hook_timeout` by default.
     """
     _check_states("transition", (*sources, to))
-    mark = TransitionMark(sources, to, when, None if timeout is None else seconds(timeout))
+    mark = TransitionMark(sources, to, when, _checked("transition", timeout))
     return lambda function: _mark(function, mark)
 
 
@@ -121,9 +141,14 @@ def postpone(*states_and_events: Enum | type[Event[Any, Any]]) -> Callable[[F], 
             annotation, so that the decorator may stand above a `@transition`.
     """
     states = tuple(item for item in states_and_events if isinstance(item, Enum))
-    events = tuple(item for item in states_and_events if not isinstance(item, Enum))
-    if not states or not all(isinstance(event, type) for event in events):
-        raise DefinitionError("@postpone(STATE, ...) takes states, then event classes")
+    events: tuple[Any, ...] = tuple(item for item in states_and_events if not isinstance(item, Enum))
+    for event in events:
+        if not isinstance(event, type) or issubclass(event, Enum):
+            raise DefinitionError(
+                f"{_name_of(event)}: write @postpone(STATE, ...) with states, then event classes"
+            )
+    if not states:
+        raise DefinitionError("@postpone(STATE, ...) names at least one state")
     return lambda function: _mark(function, PostponeMark(states, events))
 
 
@@ -131,7 +156,9 @@ def postpone(*states_and_events: Enum | type[Event[Any, Any]]) -> Callable[[F], 
 def before_transition(function: F, /) -> F: ...
 @overload
 def before_transition(*, timeout: Duration | None = None) -> Callable[[F], F]: ...
-def before_transition(function: F | None = None, /, *, timeout: Duration | None = None) -> F | Callable[[F], F]:
+def before_transition(
+    function: F | None = None, /, *, timeout: Duration | None = None
+) -> F | Callable[[F], F]:
     """Declare a hook that runs before every transition and may refuse it.
 
     It is called with `(old, new)` or `(old, new, event)`. It refuses by `return False`, `return Veto(reason)` or `raise
@@ -141,8 +168,15 @@ def before_transition(function: F | None = None, /, *, timeout: Duration | None 
         function: The method.
         timeout: Its deadline, seconds or timedelta; the class's `hook_timeout` by default.
     """
-    mark = HookMark("before", (), None if timeout is None else seconds(timeout))
-    return (lambda method: _mark(method, mark)) if function is None else _mark(function, mark)
+    mark = HookMark("before", (), _checked("before_transition", timeout))
+    if function is None:
+        return lambda method: _mark(method, mark)
+    if isinstance(function, Enum):
+        raise DefinitionError(
+            f"{function!r}: @before_transition is for every transition; for one state write @on_exit(STATE) or "
+            "@on_enter(STATE)"
+        )
+    return _mark(function, mark)
 
 
 def on_exit(*states: Enum, timeout: Duration | None = None) -> Callable[[F], F]:
@@ -167,9 +201,7 @@ def after_transition(function: F, /) -> F: ...
 def after_transition(
     *states: Enum, timeout: Duration | None = None, detached: bool = False
 ) -> Callable[[F], F]: ...
-def after_transition(
-    *states: Any, timeout: Duration | None = None, detached: bool = False
-) -> Any:
+def after_transition(*states: Any, timeout: Duration | None = None, detached: bool = False) -> Any:
     """Declare a hook that runs once the machine has entered one of the states; no state means any.
 
     It cannot undo and may only look: assignment and `self.tell` are errors there.
@@ -179,7 +211,7 @@ def after_transition(
         timeout: Its deadline, seconds or timedelta; the class's `hook_timeout` by default.
         detached: Run it beside the machine, which goes on to its next event meanwhile.
     """
-    if len(states) == 1 and not isinstance(states[0], Enum):
+    if len(states) == 1 and inspect.isfunction(states[0]):
         return _mark(states[0], HookMark("after", (), None))
     return _hook("after", states, timeout, detached=detached)
 
@@ -187,12 +219,40 @@ def after_transition(
 def _hook(
     kind: HookKind, states: tuple[Enum, ...], timeout: Duration | None, *, detached: bool = False
 ) -> Callable[[F], F]:
-    _check_states(f"{kind} hook", states)
-    mark = HookMark(kind, states, None if timeout is None else seconds(timeout), detached)
+    _check_states(_DECORATORS[kind], states)
+    mark = HookMark(kind, states, _checked(_DECORATORS[kind], timeout), detached)
     return lambda function: _mark(function, mark)
 
 
 def _check_states(decorator: str, states: tuple[Any, ...]) -> None:
     for state in states:
         if not isinstance(state, Enum):
-            raise DefinitionError(f"{decorator}: {state!r} is not a state; give members of the machine's Enum")
+            raise DefinitionError(
+                f"{_name_of(state)}: not a state; write @{decorator}(STATE, ...) with members of the machine's Enum"
+            )
+
+
+def _checked(decorator: str, timeout: Duration | None) -> float | None:
+    if timeout is None:
+        return None
+    timeout_s = seconds(timeout)
+    if not 0 < timeout_s < inf:
+        raise DefinitionError(
+            f"@{decorator}(timeout={timeout!r}): give a time above 0, in seconds or as a timedelta"
+        )
+    return timeout_s
+
+
+def _is_function(thing: object) -> bool:
+    return inspect.isfunction(thing)
+
+
+def _name_of(thing: Any) -> str:
+    """Return the class and the name of a method, or what else was given."""
+    return str(getattr(thing, "__qualname__", None) or repr(thing))
+
+
+def _written(mark: Mark) -> str:
+    if isinstance(mark, HookMark):
+        return f"@{_DECORATORS[mark.kind]}"
+    return "@transition(...)" if isinstance(mark, TransitionMark) else "@postpone(...)"

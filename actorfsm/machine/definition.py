@@ -7,16 +7,19 @@ definition is pure data; the runtime walks it and never changes it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, is_typeddict
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args, is_typeddict
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
+from typing_extensions import is_protocol
 
-from actorfsm.errors import InvalidData
+from actorfsm.errors import DefinitionError, InvalidData
+from actorfsm.problems import problems_of
 from actorfsm.values import copy_value, is_immutable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from enum import Enum
 
     from actorfsm.event import Event
     from actorfsm.machine.machine import Machine
@@ -27,6 +30,7 @@ __all__ = [
     "Choice",
     "Definition",
     "EventSpec",
+    "Hook",
     "Postponed",
     "Reply",
     "StateNode",
@@ -35,6 +39,11 @@ __all__ = [
     "Transition",
 ]
 
+_NUMBERS: Final[dict[type[Any], tuple[type[Any], ...]]] = {
+    float: (float, int),
+    complex: (complex, float, int),
+}
+"""As for type checkers, an int will do for a float."""
 StepKind: TypeAlias = Literal["before", "exit", "body", "enter", "after"]
 
 
@@ -61,18 +70,46 @@ class Step:
     detached: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A hook as declared: its step, where it runs, and which events it accepts (None: it does not look)."""
+
+    step: Step
+    states: tuple[Enum, ...]
+    accepts: tuple[type[Event[Any, Any]], ...] | None
+
+    def applies_to(self, state: object) -> bool:
+        """Return whether it runs for this state."""
+        return not self.states or any(state is member for member in self.states)
+
+
 class Reply:
-    """What an event's body must return, checked when it did."""
+    """What an event's body must return, checked when it did.
 
-    __slots__ = ("_adapter", "annotation", "mutable", "plain_class")
+    Attributes:
+        annotation: As the event class declares it.
+        name: How it is called in messages.
+        mutable: Whether a reply could be changed later, so that it is copied.
+        classes: The classes whose instances are replies; None if that alone does not decide.
+    """
 
-    def __init__(self, annotation: Any) -> None:
+    __slots__ = ("_adapter", "annotation", "classes", "mutable", "name")
+
+    def __init__(self, annotation: Any, owner: str) -> None:
+        """Read the annotation.
+
+        Raises:
+            DefinitionError: Nothing can be checked against it.
+        """
         self.annotation: Final = annotation
+        self.name: Final[str] = (
+            "no reply" if annotation is None else getattr(annotation, "__name__", str(annotation))
+        )
         self.mutable: Final = not is_immutable(annotation)
-        # Neither Any nor a TypedDict can be asked of with isinstance, though both are classes.
-        is_plain = isinstance(annotation, type) and annotation is not Any and not is_typeddict(annotation)
-        self.plain_class: Final = annotation if is_plain else None
+        self.classes: Final = _classes_of(annotation)
         self._adapter: TypeAdapter[Any] | None = None
+        if self.classes is None and annotation is not Any:
+            self._adapter = _adapter_for(annotation, owner)
 
     def check(self, value: Any) -> Any:
         """Return the reply, a copy if it could be changed later.
@@ -80,25 +117,45 @@ class Reply:
         Raises:
             InvalidData: It is not what the event class declares.
         """
-        if value is None and self.annotation in {None, type(None)}:
-            return None
-        if self.plain_class is not None and not isinstance(value, self.plain_class):
-            raise InvalidData(f"replied {type(value).__name__}, where the event declares {self.plain_class.__name__}")
-        if self.annotation is None:
-            raise InvalidData(f"replied {type(value).__name__}, where the event declares no reply")
-        if self.plain_class is None and self.annotation is not Any:
-            self._check_by_adapter(value)
+        if self.classes is not None:
+            if not isinstance(value, self.classes):
+                raise InvalidData(f"replied {type(value).__name__}, where the event declares {self.name}")
+        elif self._adapter is not None:
+            try:
+                self._adapter.validate_python(value, strict=True)
+            except ValidationError as error:
+                raise InvalidData(
+                    f"replied {type(value).__name__}, where the event declares {self.name}: {problems_of(error)}"
+                ) from None
         return copy_value(value) if self.mutable else value
 
-    def _check_by_adapter(self, value: Any) -> None:
-        if self._adapter is None:
-            self._adapter = TypeAdapter(self.annotation)
-        try:
-            self._adapter.validate_python(value, strict=True)
-        except ValidationError as error:
-            raise InvalidData(
-                f"the reply is not the declared {self.annotation}: {error.error_count()} problems"
-            ) from None
+
+def _classes_of(annotation: Any) -> tuple[type[Any], ...] | None:
+    if annotation is None:
+        return (type(None),)
+    # Any, a TypedDict and a Protocol are classes, but isinstance does not decide; list[int] says more than list.
+    if (
+        not isinstance(annotation, type)
+        or annotation is Any
+        or is_typeddict(annotation)
+        or get_args(annotation)
+    ):
+        return None
+    if is_protocol(annotation):
+        return (object,)
+    return _NUMBERS.get(annotation, (annotation,))
+
+
+def _adapter_for(annotation: Any, owner: str) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticUserError as error:
+        if error.code == "type-adapter-config-unused":  # it brings its own configuration
+            return TypeAdapter(annotation)
+        raise DefinitionError(
+            f"{owner}: {annotation!r} is nothing that a value could be checked against; declare a class, a union of "
+            f"classes or a container of them ({error.code})"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,7 +184,7 @@ class Transition:
         *("new", "old", "reply", "source", "stays", "steps", "target"),
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 -- made in one place
         self,
         name: str,
         source: StateNode,
@@ -203,6 +260,7 @@ class Definition:
         initial: Where `spawn` leads; None if the machine is only born by events.
         events: The event classes that get in.
         births: Those of them that create a machine.
+        hooks: The hooks, in the order in which they run.
         mutable_fields: The data fields whose values could be changed in place.
         is_plain: Whether no hook and no body is async.
         any_to_any: Whether it declares no transitions, so that any state may be requested from any other.
@@ -217,6 +275,7 @@ class Definition:
     initial: StateNode | None = None
     events: dict[type[Any], EventSpec] = field(default_factory=dict[type[Any], EventSpec])
     births: frozenset[type[Any]] = frozenset()
+    hooks: tuple[Hook, ...] = ()
     mutable_fields: frozenset[str] = frozenset()
     is_plain: bool = False
     any_to_any: bool = False

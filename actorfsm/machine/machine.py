@@ -27,6 +27,7 @@ from actorfsm.errors import DefinitionError, ReadOnly, StaleTurn
 from actorfsm.machine.builder import build_definition, marked_in
 from actorfsm.machine.checks import check_class, check_definition, check_names
 from actorfsm.machine.decorators import marks_of
+from actorfsm.machine.definition import Definition
 from actorfsm.machine.options import Directive, MachineOptions, MailboxPolicy, Redelivery, RestartPolicy
 from actorfsm.machine.signatures import resolve_now
 from actorfsm.values import copy_value
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from typing import Generic
 
     from actorfsm.event import Event
-    from actorfsm.machine.definition import Definition
 
 else:
     from types import GenericAlias
@@ -51,7 +51,10 @@ ReplyT = TypeVar("ReplyT")
 
 
 class TurnView(Protocol):
-    """What a machine instance asks of the turn that it lives for; the runtime implements it."""
+    """What a machine instance asks of the turn that it lives for; the runtime implements it.
+
+    The machine's own methods pass on to those of the same names here.
+    """
 
     writable: bool
     """Whether fields may change now: from exit and before hooks to the commit, but not in guards and after-hooks."""
@@ -61,18 +64,47 @@ class TurnView(Protocol):
     """Names of the mutable fields that were copied for this turn."""
 
     @property
-    def machine_id(self) -> str: ...
+    def machine_id(self) -> str:
+        """The machine's id."""
+        ...
+
     @property
-    def state(self) -> Any: ...
+    def state(self) -> Any:
+        """The state it is in."""
+        ...
+
     @property
-    def services(self) -> Any: ...
-    def now(self) -> datetime: ...
-    def idempotency_key(self) -> str: ...
-    def tell(self, target: Any, event: Any, event_id: str | None, headers: Any) -> Any: ...
-    async def ask(self, target: Any, event: Any, timeout: Duration | None, headers: Any) -> Any: ...
-    def next_event(self, event: Any) -> None: ...
-    def stop(self) -> None: ...
-    def read_only_error(self) -> ReadOnly: ...
+    def services(self) -> Any:
+        """The system's services."""
+        ...
+
+    def now(self) -> datetime:
+        """Return the time of day."""
+        ...
+
+    def idempotency_key(self) -> str:
+        """Return the key for outside effects of the running hook."""
+        ...
+
+    def tell(self, target: Any, event: Any, event_id: str | None, headers: Any) -> Any:
+        """Send after the commit."""
+        ...
+
+    async def ask(self, target: Any, event: Any, timeout: Duration | None, headers: Any) -> Any:  # noqa: ASYNC109
+        """Ask at once."""
+        ...
+
+    def next_event(self, event: Any) -> None:
+        """Raise an event of the machine's own."""
+        ...
+
+    def stop(self) -> None:
+        """Stop the machine after the commit."""
+        ...
+
+    def read_only_error(self) -> ReadOnly:
+        """Return the error for a change where only looking is allowed."""
+        ...
 
 
 if TYPE_CHECKING:
@@ -97,7 +129,7 @@ else:
 
     class _MachineMeta(type(BaseModel)):
         @classmethod
-        def __prepare__(mcs, name: str, bases: tuple[type, ...], /, **kwargs: Any) -> _Body:
+        def __prepare__(cls, name: str, bases: tuple[type, ...], /, **kwargs: Any) -> _Body:
             return _Body(name)
 
         def __new__(
@@ -114,7 +146,7 @@ else:
             return super().__new__(mcs, name, bases, dict(namespace), **kwargs)
 
     class _Base(BaseModel, metaclass=_MachineMeta):
-        def __class_getitem__(cls, item):
+        def __class_getitem__(cls, item: Any) -> Any:
             return GenericAlias(cls, item)
 
 
@@ -157,8 +189,8 @@ class Machine(_Base[StateT, ServicesT]):
             super().__init_subclass__(**kwargs)
         except TypeError:
             raise DefinitionError(
-                f"{cls.__name__}: {', '.join(kwargs)}: no such option; there are initial, final, on_failure, redelivery, mailbox, "
-                "restart, postpone_limit, own_event_limit, remembered_ids, hook_timeout"
+                f"{cls.__name__}: {', '.join(kwargs)}: no such option; there are initial, final, on_failure, "
+                "redelivery, mailbox, restart, postpone_limit, own_event_limit, remembered_ids, hook_timeout"
             ) from None
         given: dict[str, Any] = {
             "initial": initial,
@@ -194,12 +226,14 @@ class Machine(_Base[StateT, ServicesT]):
                     f"{cls.__name__}: say which states it has: class {cls.__name__}(Machine[States])"
                 )
             return
+        options = MachineOptions(**choices)
+        options.check(cls.__name__)
         definition = build_definition(
             cls,
             state_class,
             initial=initial,
             final=final,
-            options=MachineOptions(**choices),
+            options=options,
             namespace=names,
         )
         if definition.initial is None and not definition.births:
@@ -311,7 +345,7 @@ class Machine(_Base[StateT, ServicesT]):
             turn.drafted = True
         if turn.touched is not None:
             turn.touched.add(name)
-        self.__dict__[name] = value
+        self.__dict__[name] = value  # pyright: ignore[reportIndexIssue]
 
     if not TYPE_CHECKING:
 
@@ -362,15 +396,16 @@ class _MutableField:
             return fields[self.name]
         if turn is CLOSED:
             raise _stale(self.name)
-        if turn.touched is None:
-            turn.touched = set()
-        if self.name not in turn.touched:
+        touched: set[str] | None = turn.touched
+        if touched is None:
+            turn.touched = touched = set()
+        if self.name not in touched:
             if not turn.drafted:
                 fields = fields.copy()
                 _set_fields(machine, fields)
                 turn.drafted = True
             fields[self.name] = copy_value(fields[self.name])
-            turn.touched.add(self.name)
+            touched.add(self.name)
         return fields[self.name]
 
     def __set__(self, machine: Any, value: Any) -> None:
@@ -408,7 +443,7 @@ def open_draft(
 
 def draft_fields(machine: Machine[Any, Any]) -> dict[str, Any]:
     """Return the fields as they stand in the draft."""
-    return machine.__dict__
+    return machine.__dict__  # pyright: ignore[reportReturnType]
 
 
 def reset_draft(machine: Machine[Any, Any], data: dict[str, Any]) -> None:
@@ -446,14 +481,18 @@ def _state_class(cls: type) -> type[Enum] | None:
                     return found
                 if not isinstance(found, PlainTypeVar | TypeVar):
                     raise DefinitionError(
-                        f"{cls.__name__}: Machine[...] takes the Enum class of its states, not {found!r}; define it before"
+                        f"{cls.__name__}: Machine[...] takes the Enum class of its states, not {found!r}; "
+                        "define it before"
                     )
     return None
 
 
 def _callers_names() -> dict[str, Any]:
-    """Return the local names of the code that holds the class statement, for annotations given as text."""
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # as pydantic does
+    """Return the local names of the code that holds the class statement, for annotations given as text.
+
+    As pydantic and dataclasses do: there is no public way.
+    """
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     while frame is not None:
         module = str(frame.f_globals.get("__name__", ""))
         if module != __name__ and not module.startswith("pydantic."):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import TYPE_CHECKING
+from enum import Enum, StrEnum
+from math import inf
+from typing import TYPE_CHECKING, Any
 
 from actorfsm.errors import DefinitionError
 
@@ -35,6 +36,12 @@ class Overflow(StrEnum):
     """The event that has waited longest becomes a dead letter."""
 
 
+def _check_member(place: str, given: object, members: type[Enum]) -> None:
+    # The text "restart" equals Directive.RESTART, but is not it.
+    if not isinstance(given, members):
+        raise DefinitionError(f"{place}: {given!r} is not a member of {members.__name__}")
+
+
 @dataclass(frozen=True, slots=True)
 class MailboxPolicy:
     """How much a mailbox holds.
@@ -52,8 +59,9 @@ class MailboxPolicy:
     wait_timeout_s: float = 30.0
 
     def __post_init__(self) -> None:
-        if self.capacity < 1 or self.waiting < 0 or self.wait_timeout_s <= 0:
+        if self.capacity < 1 or self.waiting < 0 or not self.wait_timeout_s > 0:
             raise DefinitionError("MailboxPolicy: capacity >= 1, waiting >= 0 and wait_timeout_s > 0")
+        _check_member("MailboxPolicy.overflow", self.overflow, Overflow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +85,10 @@ class RestartPolicy:
     stable_after_s: float = 60.0
 
     def __post_init__(self) -> None:
-        if self.max_restarts < 0 or self.within_s <= 0 or self.first_delay_s < 0 or not 0 <= self.jitter < 1:
-            raise DefinitionError("RestartPolicy: max_restarts >= 0, within_s > 0, first_delay_s >= 0, 0 <= jitter < 1")
+        if self.max_restarts < 0 or not self.within_s > 0 or not 0 <= self.jitter < 1:
+            raise DefinitionError("RestartPolicy: max_restarts >= 0, within_s > 0, 0 <= jitter < 1")
+        if not 0 <= self.first_delay_s <= self.max_delay_s or not self.stable_after_s >= 0:
+            raise DefinitionError("RestartPolicy: 0 <= first_delay_s <= max_delay_s and stable_after_s >= 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +106,8 @@ class Redelivery:
     max_delay_s: float = 5.0
 
     def __post_init__(self) -> None:
-        if self.attempts < 0 or self.first_delay_s < 0:
-            raise DefinitionError("Redelivery: attempts >= 0 and first_delay_s >= 0")
+        if self.attempts < 0 or not 0 <= self.first_delay_s <= self.max_delay_s:
+            raise DefinitionError("Redelivery: attempts >= 0 and 0 <= first_delay_s <= max_delay_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +125,9 @@ class MachineOptions:
         hook_timeout_s: Deadline of each hook and body, in seconds.
     """
 
-    on_failure: Mapping[type[BaseException], Directive] = field(default_factory=dict[type[BaseException], Directive])
+    on_failure: Mapping[type[BaseException], Directive] = field(
+        default_factory=dict[type[BaseException], Directive]
+    )
     redelivery: Redelivery = Redelivery()
     mailbox: MailboxPolicy = MailboxPolicy()
     restart: RestartPolicy = RestartPolicy()
@@ -123,6 +135,27 @@ class MachineOptions:
     own_event_limit: int = 100
     remembered_ids: int = 128
     hook_timeout_s: float = 30.0
+
+    def check(self, class_name: str) -> None:
+        """Check the figures and the directives.
+
+        Raises:
+            DefinitionError: One of them cannot be meant.
+        """
+        for name in ("postpone_limit", "own_event_limit", "remembered_ids"):
+            if getattr(self, name) < 1:
+                raise DefinitionError(f"{class_name}: {name}={getattr(self, name)!r}; give a number above 0")
+        if not 0 < self.hook_timeout_s < inf:
+            raise DefinitionError(
+                f"{class_name}: hook_timeout={self.hook_timeout_s!r}; give a time above 0, in seconds or as a timedelta"
+            )
+        for error, directive in self.on_failure.items():
+            given: Any = error
+            if not isinstance(given, type) or not issubclass(given, BaseException):
+                raise DefinitionError(
+                    f"{class_name}: on_failure={{{error!r}: ...}}; give classes of exceptions"
+                )
+            _check_member(f"{class_name}: on_failure[{error.__name__}]", directive, Directive)
 
     def directive_for(self, error: BaseException) -> Directive:
         """Return what to do with the machine after this error."""

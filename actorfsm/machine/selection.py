@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from actorfsm.errors import HookFailed
+from actorfsm.errors import HookFailed, Veto
 
 if TYPE_CHECKING:
     from actorfsm.machine.definition import Choice, StateNode
@@ -21,13 +21,22 @@ def select(node: StateNode, event: Any, machine: Any) -> Choice | None:
         machine: What guards look at.
 
     Raises:
-        HookFailed: A guard returned something else than True or False.
+        HookFailed: A guard raised, or returned something else than True or False.
+        Veto: A guard refused the event; `by` is its name.
     """
     for choice in node.choices.get(event.__class__, ()):
         guard = choice.guard
         if guard is None:
             return choice
-        verdict = guard(machine, event)
+        try:
+            verdict = guard(machine, event)
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except Veto as veto:
+            veto.by = choice.guard_name
+            raise
+        except BaseException as error:
+            raise HookFailed(f"the guard {choice.guard_name} raised", hook=choice.guard_name) from error
         if verdict is True:
             return choice
         if verdict is not False:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import types
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Union, get_args, get_origin, get_type_hints
 
 from actorfsm.errors import DefinitionError
@@ -12,20 +13,36 @@ from actorfsm.event import Event
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["EVERY_EVENT", "Namespace", "body_events", "guard_is_callable", "hook_events", "is_async", "return_annotation"]
+__all__ = [
+    "EVERY_EVENT",
+    "NOT_SAID",
+    "Namespace",
+    "body_events",
+    "guard_is_callable",
+    "guard_name",
+    "hook_events",
+    "is_async",
+    "resolve_now",
+    "return_annotation",
+]
 
 Namespace = dict[str, Any]
 EVERY_EVENT: Final = (Event,)
+NOT_SAID: Final = inspect.Parameter.empty
+"""The annotation of what has none, or none that can be resolved."""
+_HINTS: Final = "__actorfsm_hints__"
 _BODY_ARGUMENTS: Final = 1
 _HOOK_ARGUMENTS: Final = 2
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Return whether calling the function gives something to await."""
-    return inspect.iscoroutinefunction(function)
+    """Return whether calling the function, or what it wraps, gives something to await."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(inspect.unwrap(function))
 
 
-def body_events(owner: str, function: Callable[..., Any], namespace: Namespace) -> tuple[type[Event[Any, Any]], ...]:
+def body_events(
+    owner: str, function: Callable[..., Any], namespace: Namespace
+) -> tuple[type[Event[Any, Any]], ...]:
     """Return the event classes that a transition's body takes: `(self, event: Pay)`.
 
     Raises:
@@ -52,11 +69,13 @@ def hook_events(
     if len(names) == _HOOK_ARGUMENTS:
         return None
     if len(names) != _HOOK_ARGUMENTS + 1:
-        raise DefinitionError(f"{owner}: a hook is written (self, old, new) or (self, old, new, event: SomeEvent)")
+        raise DefinitionError(
+            f"{owner}: a hook is written (self, old, new) or (self, old, new, event: SomeEvent)"
+        )
     return _event_classes(owner, function, names[2], namespace)
 
 
-def guard_is_callable(owner: str, guard: object) -> None:
+def guard_is_callable(owner: str, guard: Any) -> None:
     """Check that a guard is a plain function of machine and event.
 
     Raises:
@@ -64,7 +83,12 @@ def guard_is_callable(owner: str, guard: object) -> None:
     """
     if not callable(guard):
         raise DefinitionError(f"{owner}: when= takes a plain function (machine, event) -> bool")
-    if is_async(guard):
+    call: Any = guard if inspect.isroutine(guard) else type(guard).__call__
+    if inspect.isgeneratorfunction(call) or inspect.isasyncgenfunction(call):
+        raise DefinitionError(
+            f"{owner}: the guard {guard_name(guard)} has a yield; a guard returns True or False"
+        )
+    if is_async(guard) or is_async(call):
         raise DefinitionError(
             f"{owner}: the guard {guard_name(guard)} is async; a guard is a plain function, so that selection is pure. "
             "Ask outside in a before hook."
@@ -83,15 +107,26 @@ def guard_name(guard: Any) -> str:
 
 
 def return_annotation(function: Callable[..., Any], namespace: Namespace) -> Any:
-    """Return the resolved return annotation, or `inspect.Parameter.empty` if there is none that can be resolved."""
+    """Return the resolved return annotation, or `NOT_SAID` if there is none that can be resolved."""
     try:
         return _resolve(function, "return", namespace)
-    except NameError:
-        return inspect.Parameter.empty
+    except Exception:  # noqa: BLE001 -- an annotation may raise anything; the reply is checked at run time too
+        return NOT_SAID
+
+
+def resolve_now(function: Any, namespace: Namespace) -> None:
+    """Resolve what can be where the function is defined: elsewhere the same names may mean other classes."""
+    for argument in getattr(function, "__annotations__", ()):
+        with suppress(Exception):
+            _resolve(function, argument, namespace)
 
 
 def _arguments(owner: str, function: Any) -> list[str]:
-    if not inspect.isfunction(function) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+    if (
+        not inspect.isfunction(function)
+        or inspect.isgeneratorfunction(function)
+        or inspect.isasyncgenfunction(function)
+    ):
         raise DefinitionError(f"{owner}: must be a method, `def` or `async def`, without yield")
     parameters = list(inspect.signature(function).parameters.values())[1:]
     for parameter in parameters:
@@ -105,12 +140,12 @@ def _event_classes(
 ) -> tuple[type[Event[Any, Any]], ...]:
     try:
         annotation = _resolve(function, argument, namespace)
-    except NameError as error:
+    except Exception as error:  # noqa: BLE001 -- evaluating an annotation may raise anything
         raise DefinitionError(
-            f"{owner}: the annotation of {argument!r} cannot be resolved ({error}); "
-            "import the event class at run time, not under TYPE_CHECKING"
+            f"{owner}: the annotation of {argument!r} cannot be resolved ({error}); define the event class before "
+            "the machine, and import it at run time, not under TYPE_CHECKING"
         ) from None
-    if annotation is inspect.Parameter.empty:
+    if annotation is NOT_SAID:
         raise DefinitionError(f"{owner}: annotate {argument!r} with an event class")
     members = get_args(annotation) if get_origin(annotation) in {Union, types.UnionType} else (annotation,)
     classes = tuple(get_origin(member) or member for member in members)
@@ -123,8 +158,16 @@ def _event_classes(
 
 
 def _resolve(function: Callable[..., Any], argument: str, namespace: Mapping[str, Any]) -> Any:
-    raw = function.__annotations__
-    if argument not in raw:
-        return inspect.Parameter.empty
-    holder = types.SimpleNamespace(__annotations__={argument: raw[argument]})
-    return get_type_hints(holder, getattr(function, "__globals__", {}), dict(namespace))[argument]
+    known: dict[str, Any] = function.__dict__.setdefault(_HINTS, {})
+    if argument not in known:
+        raw = function.__annotations__
+        if argument not in raw:
+            return NOT_SAID
+        origin = inspect.unwrap(function)  # what functools.wraps has wrapped lives in its own module
+        module = getattr(origin, "__globals__", {})
+        # The nearest name is meant, as if the annotation were no text.
+        nearest = "<locals>" in getattr(origin, "__qualname__", "")
+        names = {**module, **namespace} if nearest else {**namespace, **module}
+        holder = types.SimpleNamespace(__annotations__={argument: raw[argument]})
+        known[argument] = get_type_hints(holder, names)[argument]
+    return known[argument]
