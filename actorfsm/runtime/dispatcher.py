@@ -21,7 +21,7 @@ from actorfsm.runtime import perform
 from actorfsm.runtime.actor import IDLE, QUARANTINED, READY, RUNNING, STOPPED, Actor
 from actorfsm.runtime.mailbox import Mailbox
 from actorfsm.runtime.reply import refuse, tell_accepted
-from actorfsm.runtime.tasks import EAGER, start_eagerly
+from actorfsm.runtime.tasks import EAGER, enter_task, leave_task, start_eagerly
 
 if TYPE_CHECKING:
     from collections import deque
@@ -289,9 +289,14 @@ class Dispatcher:
         worker = self._spare or Worker()
         self._spare = None
         self._depth += 1
+        asker = asyncio.current_task(self._loop)
+        if asker is not None:
+            leave_task(self._loop, asker)
         try:
             worker.context.run(_drive, actor.turn(envelope, worker))
         finally:
+            if asker is not None:
+                enter_task(self._loop, asker)
             self._depth -= 1
             self._after_turn(actor)
         if _is_clean(worker.context):

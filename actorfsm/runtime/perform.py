@@ -168,7 +168,7 @@ def failure_of(turn: Turn, error: BaseException) -> HookFailed:
     """Return the typed failure for what user code raised."""
     actor, event = turn.actor, turn.envelope.event
     hook = "guard" if turn.step is None else turn.step.name
-    if turn.interruption is not None:
+    if turn.interruption is not None and turn.interruption != "abandoned":
         error = _interruption(turn)
     elif isinstance(error, InvalidData):
         hook = "commit"

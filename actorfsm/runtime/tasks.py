@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-__all__ = ["EAGER", "TaskWatch", "start_eagerly", "start_task"]
+__all__ = ["EAGER", "TaskWatch", "enter_task", "leave_task", "start_eagerly", "start_task"]
 
 EAGER: Final = sys.version_info >= (3, 12)
 """Whether a task can run up to its first suspension where it is made."""
+
+enter_task: Final = asyncio.tasks._enter_task  # noqa: SLF001 -- documented in "Extending asyncio"  # pyright: ignore[reportPrivateUsage]
+leave_task: Final = asyncio.tasks._leave_task  # noqa: SLF001 -- as above  # pyright: ignore[reportPrivateUsage]
+"""A plain turn runs in its asker's task: a hook shall not find it there, and cancel it."""
 
 NAME: Final = "actorfsm"
 """One name for all: asyncio's own numbers would differ between two runs of one seed."""
