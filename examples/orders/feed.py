@@ -99,7 +99,7 @@ class Feeder:
             try:
                 _ = self._system.tell(
                     machine_id, event
-                )  # its receipt is not needed: the account tells the outcome
+                )  # no need of the receipt: the account hears the outcome
             except InvalidEvent as error:
                 account.sent -= 1
                 raise BadLine(shown(str(error), 200)) from None
