@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args, is_typeddict
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic.errors import PydanticUserError
 from typing_extensions import is_protocol
 
 from actorfsm.errors import DefinitionError, InvalidData
@@ -149,12 +148,12 @@ def _classes_of(annotation: Any) -> tuple[type[Any], ...] | None:
 def _adapter_for(annotation: Any, owner: str) -> TypeAdapter[Any]:
     try:
         return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
-    except PydanticUserError as error:
-        if error.code == "type-adapter-config-unused":  # it brings its own configuration
+    except Exception as error:  # noqa: BLE001 -- pydantic says in many ways what it cannot do
+        if getattr(error, "code", None) == "type-adapter-config-unused":  # it brings its own configuration
             return TypeAdapter(annotation)
         raise DefinitionError(
             f"{owner}: {annotation!r} is nothing that a value could be checked against; declare a class, a union of "
-            f"classes or a container of them ({error.code})"
+            "classes or a container of them"
         ) from None
 
 

@@ -1,0 +1,37 @@
+"""As `elsewhere`, with all annotations kept as text."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from actorfsm import Event, Machine, after_transition, transition
+
+
+class Light(Enum):
+    OFF = 1
+    ON = 2
+
+
+class Switch(Event[int]):
+    n: int = 0
+
+
+class Lamp(Machine[Light], initial=Light.OFF, final=(Light.ON,)):
+    count: int = 0
+
+    @transition(Light.OFF, to=Light.ON)
+    def switch(self, event: Switch) -> int:
+        return 1
+
+
+class Base(Machine[Light]):
+    @transition(Light.OFF, to=Light.ON)
+    def switch(self, event: Switch) -> int:
+        return 1
+
+
+class Glowing:
+    """A mixin with a hook."""
+
+    @after_transition(Light.ON)
+    def shine(self, old: Light, new: Light, event: Switch) -> None: ...
