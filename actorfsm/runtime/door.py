@@ -480,7 +480,9 @@ class Door:
         envelope = Envelope(event, check_machine_id(machine_id), self._next_number(), self._loop.time())
         envelope.event_id = check_event_id(event_id)
         envelope.causation_id = self._parts.event_id(parent)
-        envelope.headers = parent.headers if headers is None else self._headers({**(parent.headers or {}), **headers})
+        envelope.headers = parent.headers
+        if headers is not None:
+            envelope.headers = self._headers({**(parent.headers or {}), **self._headers(headers)})
         envelope.correlation_id = (envelope.headers or {}).get("correlation_id") or (
             parent.correlation_id or envelope.causation_id
         )

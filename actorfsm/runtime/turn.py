@@ -247,7 +247,10 @@ def checked_headers(headers: Mapping[str, str], count: int, size: int) -> dict[s
     Raises:
         InvalidEvent: Not strings, or more than the limits allow.
     """
-    copied = dict(headers)
+    try:
+        copied = dict(headers)
+    except (TypeError, ValueError):
+        raise InvalidEvent("headers are a mapping of strings") from None
     if len(copied) > count:
         raise InvalidEvent(f"{len(copied)} headers: the limit is {count}")
     if not all(isinstance(name, str) and isinstance(value, str) for name, value in copied.items()):
