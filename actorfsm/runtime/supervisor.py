@@ -121,6 +121,8 @@ class DynamicSupervisor:
             )
         if actor.node.parent is None:
             self.birth_failed(actor)
+            if actor.status == RUNNING:  # the next event gives birth too, and the worker stayed behind with the hook
+                self._go_on(actor)
         elif actor.rare is not None and actor.rare.stop_reason is not None:
             self.stop_now(actor)
         else:

@@ -37,6 +37,7 @@ class Note:
         ended_line: How many records the trace had when the ask ended.
         ended_at: When it ended, on the loop's clock.
         calls: The outcomes that its callback was called with; None if it has no callback.
+        known: How it ended for whoever holds the receipt, once `resolved` was asked after the end.
     """
 
     how: Literal["ask", "tell", "spawn", "message"]
@@ -53,11 +54,21 @@ class Note:
     ended_line: int = 0
     ended_at: float = 0.0
     calls: list[Outcome] | None = None
+    known: Resolution | None = None
 
     @property
     def event_type(self) -> str:
         """Name of the event's class."""
         return type(self.event).__name__
+
+    def resolved(self) -> Resolution:
+        """Return what awaiting the receipt would give now, without waiting."""
+        if self.known is not None or self.receipt is None:
+            return self.known or Resolution()
+        how = resolve(self.receipt)
+        if how.outcome is not None or how.refusal is not None:
+            self.known = how
+        return how
 
     def __str__(self) -> str:
         event_id = f" {self.event_id}" if self.event_id else ""

@@ -82,7 +82,7 @@ class Trace:
         first = 0 if last is None else max(0, len(self.records) - last)
         return [
             f"{number:>4} {at:10.3f} {line_of(record)}"
-            for number, (record, at) in enumerate(zip(self.records[first:], self.times[first:], strict=True), first + 1)
+            for number, (record, at) in enumerate(zip(self.records[first:], self.times[first:], strict=False), first + 1)
         ]
 
     def __iter__(self) -> Iterator[Record]:
@@ -129,6 +129,7 @@ class SimulatedSystem(ActorSystem[ServicesT], Generic[ServicesT]):
         trace: The records so far.
         notes: What was sent so far, and how that ended for the senders.
         clock: The virtual clock.
+        shows_last: Whether an exception that leaves `async with` carries the last records as a note.
     """
 
     def __init__(
@@ -146,6 +147,7 @@ class SimulatedSystem(ActorSystem[ServicesT], Generic[ServicesT]):
         self.trace: Final = Trace()
         self.notes: Final[list[Note]] = []
         self.clock: Final = clock if isinstance(clock, VirtualClock) else VirtualClock()
+        self.shows_last = True
         self._checks = check
         super().__init__(
             *machines,
@@ -201,7 +203,7 @@ class SimulatedSystem(ActorSystem[ServicesT], Generic[ServicesT]):
             raise broken
 
     def _show_last(self, error: BaseException) -> None:
-        if len(self.trace):
+        if self.shows_last and len(self.trace):
             lines = self.trace.lines(_SHOWN)
             error.add_note("\n  ".join([f"the last {len(lines)} of {len(self.trace)} records of the trace:", *lines]))
 

@@ -303,7 +303,7 @@ class Fragile(
     initial=State.IDLE,
     final=(State.DONE,),
     on_failure={ValueError: Directive.RESTART, KeyError: Directive.RESTART, TypeError: Directive.RESTART},
-    restart=RestartPolicy(max_restarts=2, within_s=20.0, first_delay_s=0.05, max_delay_s=0.5),
+    restart=RestartPolicy(max_restarts=1, within_s=20.0, first_delay_s=0.05, max_delay_s=0.5),
 ):
     """Restarts after most failures; soon quarantined."""
 

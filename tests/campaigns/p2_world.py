@@ -15,21 +15,20 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from actorfsm import Event, Limits, Outcome, Record, StopReport
+from actorfsm import ActorSystem, Event, Limits, Outcome, Record, StopReport
 from actorfsm.errors import (
     ActorFSMError,
     AskCycle,
     DefinitionError,
-    Discarded,
-    MachineExists,
+    HookFailed,
     NoSuchMachine,
     StaleTurn,
     SystemFailed,
+    Unsupported,
     WrongThread,
 )
 from actorfsm.testing.checker import Violation, check
 from actorfsm.testing.loop import SimLoop, observe
-from actorfsm.testing.notes import resolve
 from actorfsm.testing.simulation import SimulatedSystem, facts_of
 from tests.campaigns.p2_machines import (
     CLASSES,
@@ -38,7 +37,6 @@ from tests.campaigns.p2_machines import (
     MAY_FAIL,
     VETOES,
     WAITING,
-    Base,
     Begin,
     Born,
     Finish,
@@ -46,10 +44,8 @@ from tests.campaigns.p2_machines import (
     Job,
     Later,
     Own,
-    Patient,
     Plain,
     Scripted,
-    State,
     Worker,
 )
 
@@ -100,6 +96,7 @@ class World:
         self.ended: set[int] = set()
         self.numbers = 0
         self.records = 0
+        self.outcomes = 0
         self.ids: list[str] = []
         self.births = 0
         self.over = False
@@ -182,6 +179,7 @@ class World:
                 pass
             case _:
                 return
+        self.outcomes += 1
         if isinstance(event, Scripted):
             if not record.duplicate:
                 explain(self, record, event)
@@ -263,7 +261,7 @@ class Sender:
 
     async def run(self) -> None:
         for _ in range(400):
-            if self.world.records >= EVENTS + 20:
+            if self.world.outcomes >= EVENTS:
                 return
             operation = self.operations[int(self.random.random() * len(self.operations))]
             await operation()
@@ -380,7 +378,7 @@ class Sender:
 
     async def misdirect(self) -> None:
         world, machine_id = self.world, self.world.some_machine()
-        match int(self.random.random() * 5):
+        match int(self.random.random() * 6):
             case 0:
                 await self._ask("nobody", self.event())
             case 1:
@@ -389,6 +387,11 @@ class Sender:
                 await self._ask(machine_id, Stranger(n=world.next_n()))
             case 3:
                 await self._ask("two words", self.event())
+            case 4:
+                try:
+                    ActorSystem(Worker, journal="orders.db")
+                except Unsupported:
+                    world.reached["error Unsupported"] += 1
             case _:
                 try:
                     await self.system.spawn(Unknown, "unknown")  # type: ignore[type-var]
@@ -399,7 +402,8 @@ class Sender:
         """Bring a stopped machine back, or try one that is alive, or one whose birth fails."""
         world, rng = self.world, self.random
         data = SPAWNED[int(rng.random() * len(SPAWNED))]
-        machine_id = world.some_machine()
+        dead = [machine_id for machine_id in world.ids if machine_id not in world.models]
+        machine_id = dead[0] if dead else world.some_machine()
         cls = KINDS[machine_id.rpartition("-")[0]]
         known = machine_id in world.models
         try:
@@ -526,10 +530,12 @@ async def scenario(seed: int) -> Result:
             await _end(world, system, ending)
     except SystemFailed:
         world.reached["error SystemFailed"] += 1
+    if ending == "finish" and (system.report is None or not system.report.finished):
+        world.say("C19", f"the queues were not finished: {system.report}")
     await asyncio.sleep(60)  # hooks that refused to be cancelled end meanwhile
     _judge(world, system)
     lines = system.trace.lines() if world.violations else []
-    return Result(seed, world.records, world.violations, world.reached, lines, system)
+    return Result(seed, world.outcomes, world.violations, world.reached, lines, system)
 
 
 async def _live(world: World, system: SimulatedSystem[Any]) -> None:
@@ -583,8 +589,8 @@ def _judge(world: World, system: SimulatedSystem[Any]) -> None:
     world.violations += check(records, system.notes, facts=facts_of(system), stats=stats, times=system.trace.times)
     for machine_id in world.ids:
         world.look(system, machine_id)
-    if world.records < EVENTS:
-        world.say("P2", f"only {world.records} events: the seed is too short")
+    if world.outcomes < EVENTS:
+        world.say("P2", f"only {world.outcomes} events: the seed is too short")
     reached = world.reached
     for record in records:
         reached[f"outcome {record.name}"] += 1
@@ -594,6 +600,8 @@ def _judge(world: World, system: SimulatedSystem[Any]) -> None:
             reached["directive stop"] += 1
         elif record.name == "failed":
             reached["directive resume"] += 1
+        elif record.name == "after_hook_failed":
+            reached[f"after-hook: {type(record.error).__name__}"] += 1
         if record.duplicate:
             reached["duplicate"] += 1
     for note in system.notes:
@@ -601,12 +609,13 @@ def _judge(world: World, system: SimulatedSystem[Any]) -> None:
             reached[f"error {type(note.error).__name__}"] += 1
             if isinstance(note.error, AskCycle):
                 reached[f"ask cycle of {len(note.error.path) - 1}"] += 1
-        elif note.how == "message" and note.receipt is not None and isinstance(resolve(note.receipt).refusal, Discarded):
-            reached["error Discarded"] += 1
+            if isinstance(note.error, HookFailed):
+                reached[f"cause {type(note.error.__cause__).__name__}"] += 1
+        elif note.known is not None and note.known.refusal is not None:
+            reached[f"refused {type(note.known.refusal).__name__}"] += 1
     reached["turns inside a plain ask"] += stats.turns_plain
     reached["turns inside an ask"] += stats.turns_eager
     reached["turns from the mailbox"] += stats.turns_queued
     reached["late replies"] += stats.late_replies
 
 
-_ = (Base, Own, Patient, State, MachineExists)
