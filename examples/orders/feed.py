@@ -97,9 +97,8 @@ class Feeder:
             machine_id, event = parse(line)
             account.sent += 1
             try:
-                _ = self._system.tell(
-                    machine_id, event
-                )  # no need of the receipt: the account hears the outcome
+                # The receipt is not needed: the account hears of the outcome.
+                _ = self._system.tell(machine_id, event)
             except InvalidEvent as error:
                 account.sent -= 1
                 raise BadLine(shown(str(error), 200)) from None
