@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from actorfsm import Directive, HookFailed, Limits, Machine, MachineStopped, NoSuchMachine, Redelivery, Veto, Vetoed
+from actorfsm import (
+    Directive,
+    HookFailed,
+    Limits,
+    Machine,
+    MachineStopped,
+    NoSuchMachine,
+    Redelivery,
+    Veto,
+    Vetoed,
+)
 from tests.contract.lamp import (
     PLACES,
     Birth,
@@ -62,7 +72,9 @@ def test_the_most_specific_class_of_the_error_decides_what_becomes_of_the_machin
                 await asyncio.sleep(0)
                 with pytest.raises(NoSuchMachine):
                     await lamp.ask(Switch())
-                assert trace.names() == ["committed", "failed", "stopped", "dead_lettered"][: len(trace.names())]
+                assert (
+                    trace.names() == ["committed", "failed", "stopped", "dead_lettered"][: len(trace.names())]
+                )
                 assert trace[2].reason == f"stopped after {error.__name__}"
                 return
             assert lamp.snapshot().incarnation == (directive is Directive.RESTART)
@@ -152,7 +164,9 @@ def test_a_hook_that_hung_past_its_grace_forces_a_restart_whatever_the_directive
 
 
 @on_every_path
-def test_a_failed_event_is_tried_again_before_all_others_and_order_is_kept(path: Path, sim: Callable[..., None]) -> None:
+def test_a_failed_event_is_tried_again_before_all_others_and_order_is_kept(
+    path: Path, sim: Callable[..., None]
+) -> None:
     async def scenario() -> None:
         script, trace = Script(count=times(2, raising(ValueError))), Trace()
         lamp_class = lamp_of(path.style, redelivery=Redelivery(attempts=3, first_delay_s=1))
@@ -187,13 +201,19 @@ def test_an_event_that_keeps_failing_is_poison_and_becomes_a_dead_letter_with_it
             poison = lamp.tell(Count(n=7), callback=told.append)
             following = lamp.tell(Count(n=8))
             outcome = await poison.outcome()
-            assert (outcome.kind, outcome.error.type, outcome.error.hook) == ("dead_lettered", "ValueError", "counted")
+            assert (outcome.kind, outcome.error.type, outcome.error.hook) == (
+                "dead_lettered",
+                "ValueError",
+                "counted",
+            )
             assert asyncio.get_running_loop().time() == 5  # 1 + 2 + 2 s
             assert (await following.outcome()).reply == 1
             [letter] = system.dead_letters
             assert (letter.event, letter.attempts, letter.machine_id) == (Count(n=7), 3, "lamp")
             assert letter.event_id == poison.event_id
-            assert letter.reason.startswith("poison: failed 4 times, last with lamp: Count failed in counted: ValueError")
+            assert letter.reason.startswith(
+                "poison: failed 4 times, last with lamp: Count failed in counted: ValueError"
+            )
             assert trace.names() == ["committed", "dead_lettered", "committed"]
             assert system.stats().balance == 0
         assert [outcome.kind for outcome in told] == ["dead_lettered"]
