@@ -42,7 +42,7 @@ def problems_of(error: ValidationError, names: Collection[str] = ()) -> str:
             came with the input.
     """
     return "; ".join(
-        f"{_place(problem['loc'], names) or 'the value'}: {_said(problem)}"
+        f"{_place(problem['loc'], names) or 'the value'}: {_said(problem, names)}"
         for problem in error.errors(include_url=False)[:_SHOWN_PROBLEMS]
     )
 
@@ -74,13 +74,13 @@ def _place(location: tuple[int | str, ...], names: Collection[str]) -> str:
     return ".".join(str(part) if isinstance(part, int) or part in names else "*" for part in location)
 
 
-def _said(problem: ErrorDetails) -> str:
+def _said(problem: ErrorDetails, names: Collection[str]) -> str:
     """Return pydantic's own sentence, or a validator's if it does not repeat what it was given."""
     kind, text = problem["type"], problem["msg"]
     if kind in _REPEATING:
         return kind
     if kind in _OWN_WORDS or kind not in _KNOWN_KINDS:
-        return kind if any(leaf in text for leaf in _leaves(problem["input"])) else text
+        return kind if any(leaf in text for leaf in _leaves(problem["input"]) if leaf not in names) else text
     return text
 
 

@@ -9,8 +9,9 @@ import uuid
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ValidationError
+from pydantic.errors import PydanticUndefinedAnnotation
 
-from actorfsm.errors import InvalidData
+from actorfsm.errors import DefinitionError, InvalidData
 from actorfsm.problems import field_names, problems_of
 from actorfsm.values import copy_value, revalidated
 
@@ -37,7 +38,13 @@ class DataRules:
     def __init__(self, definition: Definition) -> None:
         cls = definition.machine_class
         if not cls.__pydantic_complete__:
-            cls.model_rebuild(raise_errors=True)
+            try:
+                cls.model_rebuild(raise_errors=True)
+            except PydanticUndefinedAnnotation as error:
+                raise DefinitionError(
+                    f"{definition.name}: the class {error.name!r} of a data field is not known; import it at run "
+                    "time, not under TYPE_CHECKING, and define it in the same module"
+                ) from None
         self._class: Final = cls
         self._name: Final = definition.name
         self._mutable: Final = definition.mutable_fields

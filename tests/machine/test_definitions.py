@@ -331,7 +331,7 @@ def annotation_only_for_checkers() -> None:
 def annotation_that_is_no_python() -> None:
     class Order(Machine[State], initial=State.A, final=(State.B,)):
         @transition(State.A, to=State.B)
-        def go(self, event: "Go |") -> None: ...  # noqa: F722, UP037
+        def go(self, event: "Go |") -> None: ...  # noqa: F722
 
 
 def hook_that_forgets_an_event() -> None:
@@ -385,7 +385,7 @@ def reply_that_is_missing() -> None:
 
 
 def reply_that_cannot_be_resolved() -> None:
-    class Lost(Event["Nowhere"]): ...  # type: ignore[name-defined]  # noqa: F821
+    class Lost(Event["Nowhere"]): ...  # type: ignore[name-defined]
 
     class Order(Machine[State], initial=State.A, final=(State.B,)):
         @transition(State.A, to=State.B)
@@ -946,7 +946,11 @@ def test_a_machine_without_transitions_goes_from_any_state_to_any() -> None:
 
     definition = definition_of(Order)
     assert definition.any_to_any
-    assert [edge.target.name for edge in definition.states[Three.B].choices[TransitionRequested]] == ["A", "B", "C"]
+    assert [edge.target.name for edge in definition.states[Three.B].choices[TransitionRequested]] == [
+        "A",
+        "B",
+        "C",
+    ]
     assert definition.states[Three.C].choices == {}
 
 
@@ -999,7 +1003,9 @@ def test_two_classes_of_a_system_may_not_have_one_name_or_one_birth() -> None:
 
     with pytest.raises(DefinitionError, match="two machine classes are called Order: rename one"):
         ActorSystem(order(), order())
-    with pytest.raises(DefinitionError, match="Go gives birth to Order and to Ledger.*use two event classes"):
+    with pytest.raises(
+        DefinitionError, match=r"Go gives birth to Order and to Ledger.*use two event classes"
+    ):
         ActorSystem(order(), Ledger)
 
 

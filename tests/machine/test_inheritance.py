@@ -217,7 +217,9 @@ def test_the_names_in_a_base_mean_what_they_mean_in_its_module(module: Any) -> N
 
 
 def test_the_names_in_an_abstract_base_mean_what_they_mean_in_its_module() -> None:
-    class Lamp(elsewhere_as_text.Base, initial=elsewhere_as_text.Light.OFF, final=(elsewhere_as_text.Light.ON,)): ...
+    class Lamp(
+        elsewhere_as_text.Base, initial=elsewhere_as_text.Light.OFF, final=(elsewhere_as_text.Light.ON,)
+    ): ...
 
     assert list(definition_of(Lamp).states[elsewhere_as_text.Light.OFF].choices) == [elsewhere_as_text.Switch]
 
