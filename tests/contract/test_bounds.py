@@ -1,4 +1,4 @@
-"""C11: everything that can grow has a bound, and what happens there is a typed refusal, a wait with an end, or a dead letter."""
+"""C11: all that can grow has a bound; there, a typed refusal, a wait with an end, or a dead letter."""
 
 from __future__ import annotations
 
