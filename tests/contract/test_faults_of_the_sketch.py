@@ -341,7 +341,7 @@ def test_a_request_handed_over_by_another_thread_is_not_noticed_late() -> None:
             )
             thread.start()
             assert await answered == "m went 0"
-            assert loop._scheduled == timers  # it was handled without waiting for any of them
+            assert all(timer in loop._scheduled for timer in timers)  # none of them had to fire for that
             thread.join()
 
     asyncio.run(scenario())
