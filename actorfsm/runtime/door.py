@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from math import nan
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
 from actorfsm.clock import Duration, seconds
@@ -60,10 +61,12 @@ class Door:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._loop = parts.loop
-        self._thread = threading.get_ident()
+        self._time = parts.time
+        self._thread = get_ident()
         self._actors = parts.registry.actors
         self._next_number = parts.ids.next_number
         self._ask_timeout_s = parts.limits.ask_timeout_s
+        self._pending_asks = parts.limits.pending_asks
 
     # -- ask ----------------------------------------------------------------------------------------------------
 
@@ -80,12 +83,32 @@ class Door:
         turn = CURRENT.get()
         if turn is not None:
             return await self.ask_in_turn(turn, machine_id, event, timeout, event_id, headers)
-        timeout_s = self._ask_timeout_s if timeout is None else _within(timeout)
-        self._check_open(machine_id, event)
-        envelope = Envelope(event, machine_id, self._next_number(), self._loop.time())
+        envelope = self.begin_ask(machine_id, event, timeout, event_id, headers)
+        if not envelope.settled:
+            await self.wait(envelope)
+        if envelope.error is not None:
+            raise envelope.error
+        return envelope.reply
+
+    def begin_ask(
+        self,
+        machine_id: str,
+        event: Event[Any, Any],
+        timeout: Duration | None,
+        event_id: str | None,
+        headers: Mapping[str, str] | None,
+    ) -> Envelope:
+        """Send an event whose sender waits, from outside all turns; it may be settled already on return."""
+        if self._parts.stopping or get_ident() != self._thread:
+            self._check_open(machine_id, event)
+        now = self._time()
+        envelope = Envelope(event, machine_id, self._next_number(), now)
+        envelope.is_ask = True
+        envelope.deadline = now + (self._ask_timeout_s if timeout is None else _within(timeout))
         if event_id is not None or headers is not None:
             self._address(envelope, event_id, headers)
-        return await self._answer(envelope, timeout_s)
+        self._accept_ask(envelope)
+        return envelope
 
     async def ask_in_turn(
         self,
@@ -121,38 +144,52 @@ class Door:
 
     async def _answer(self, envelope: Envelope, timeout_s: float) -> Any:
         envelope.is_ask = True
-        envelope.deadline = deadline = envelope.accepted_at + timeout_s
+        envelope.deadline = envelope.accepted_at + timeout_s
+        self._accept_ask(envelope)
+        if not envelope.settled:
+            await self.wait(envelope)
+        if envelope.error is not None:
+            raise envelope.error
+        return envelope.reply
+
+    def _accept_ask(self, envelope: Envelope) -> None:
         counters = self._parts.counters
-        self._check_room_for_asks(envelope)
+        if counters.pending_asks >= self._pending_asks:
+            self._check_room_for_asks(envelope)
         try:
             self.accept(envelope)
         except ActorFSMError:
             counters.refused += 1
             raise
-        if not envelope.settled:
-            envelope.waiter = waiter = self._loop.create_future()
-            if not envelope.tick:
-                self._parts.deadlines.add(envelope, deadline)
-            counters.pending_asks += 1
-            try:
-                gave_up = await waiter
-            finally:
-                # An asker that is cancelled gives up the reply; the event keeps its deadline.
-                counters.pending_asks -= 1
-            if gave_up:
-                raise AskTimeout(
-                    f"{envelope.machine_id} was still handling {type(envelope.event).__name__} after {timeout_s:g} s: "
-                    "whether it will be done is unknown; ask again with the same event_id",
-                    machine_id=envelope.machine_id,
-                    event=envelope.event,
-                )
-        if envelope.error is not None:
-            raise envelope.error
-        return envelope.reply
+
+    async def wait(self, envelope: Envelope) -> None:
+        """Wait until an ask is settled.
+
+        Raises:
+            AskTimeout: Its deadline passed while the event was being handled.
+        """
+        counters = self._parts.counters
+        envelope.waiter = waiter = self._loop.create_future()
+        if not envelope.tick and envelope.deadline is not None:
+            self._parts.deadlines.add(envelope, envelope.deadline)
+        counters.pending_asks += 1
+        try:
+            gave_up = await waiter
+        finally:
+            # An asker that is cancelled gives up the reply; the event keeps its deadline.
+            counters.pending_asks -= 1
+        if gave_up:
+            waited_s = (envelope.deadline or 0.0) - envelope.accepted_at
+            raise AskTimeout(
+                f"{envelope.machine_id} was still handling {type(envelope.event).__name__} after {waited_s:g} s: whether it "
+                "will be done is unknown; ask again with the same event_id",
+                machine_id=envelope.machine_id,
+                event=envelope.event,
+            )
 
     def _check_room_for_asks(self, envelope: Envelope) -> None:
         counters = self._parts.counters
-        if counters.pending_asks >= self._parts.limits.pending_asks:
+        if counters.pending_asks >= self._pending_asks:
             counters.refused += 1
             raise MailboxFull(
                 f"{counters.pending_asks:,} asks wait for their answers: the limit of this system",
@@ -187,7 +224,7 @@ class Door:
             envelope = receipt._envelope  # noqa: SLF001 -- made here, by `prepare`
         else:
             self._check_thread(event)
-            envelope = Envelope(event, machine_id, self._next_number(), self._loop.time())
+            envelope = Envelope(event, machine_id, self._next_number(), self._time())
             if event_id is not None or headers is not None:
                 self._address(envelope, event_id, headers)
             envelope.keeps_settlement = True
@@ -322,7 +359,7 @@ class Door:
     def send_outcome(self, envelope: Envelope, outcome: Outcome) -> None:
         """Send an event's outcome to the machine that its sender named."""
         assert envelope.reply_to is not None  # noqa: S101 -- checked by the caller
-        reply = Envelope(outcome, envelope.reply_to, self._next_number(), self._loop.time())
+        reply = Envelope(outcome, envelope.reply_to, self._next_number(), self._time())
         event_id = self._parts.event_id(envelope)
         reply.causation_id, reply.headers = event_id, envelope.headers
         reply.correlation_id = envelope.correlation_id or event_id
@@ -361,7 +398,7 @@ class Door:
         if known is not None and (event_id is None or known.kind is not kind or not self._knows(known, event_id)):
             raise MachineExists(f"{machine_id} exists already, as {known.kind.name}", machine_id=machine_id)
         if turn is None:
-            envelope = Envelope(event, machine_id, self._next_number(), self._loop.time())
+            envelope = Envelope(event, machine_id, self._next_number(), self._time())
             self._address(envelope, event_id, headers)
         else:
             assert event_id is not None  # noqa: S101 -- derived above
@@ -403,10 +440,15 @@ class Door:
         Raises:
             ActorFSMError: It is not accepted; nothing was changed.
         """
-        actor = self._actors.get(envelope.machine_id)
+        try:
+            actor = self._actors.get(envelope.machine_id)
+        except TypeError:  # not even hashable: refused by name below
+            actor = None
         if actor is None:
             actor = self._give_birth(envelope)
-        self._check_event(actor.kind, envelope)
+        spec = actor.kind.events.get(envelope.event.__class__)
+        if spec is None or spec.needs_care:
+            self._check_event(actor.kind, envelope)
         if envelope.has_own_id and self._is_repetition(actor, envelope):
             return
         try:
@@ -477,7 +519,7 @@ class Door:
         self, turn: Turn, event: Event[Any, Any], machine_id: Any, event_id: str, headers: Mapping[str, str] | None
     ) -> Envelope:
         parent = turn.envelope
-        envelope = Envelope(event, check_machine_id(machine_id), self._next_number(), self._loop.time())
+        envelope = Envelope(event, check_machine_id(machine_id), self._next_number(), self._time())
         envelope.event_id = check_event_id(event_id)
         envelope.causation_id = self._parts.event_id(parent)
         envelope.headers = parent.headers
@@ -500,7 +542,7 @@ class Door:
         return checked_headers(headers, self._parts.limits.header_count, self._parts.limits.header_bytes)
 
     def _check_thread(self, event: Any) -> None:
-        if threading.get_ident() != self._thread:
+        if get_ident() != self._thread:
             raise WrongThread(
                 f"{type(event).__name__} was sent from the thread {threading.current_thread().name}; a system is used from "
                 "the thread of its event loop: hand the call over with loop.call_soon_threadsafe",
@@ -508,7 +550,7 @@ class Door:
             )
 
     def _check_open(self, machine_id: str, event: Any) -> None:
-        if threading.get_ident() != self._thread:
+        if get_ident() != self._thread:
             self._check_thread(event)
         if self._parts.stopping:
             if self._parts.failed_with is not None:

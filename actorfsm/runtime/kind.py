@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from actorfsm.machine.data import DataRules
+from actorfsm.machine.draft import Drafts
 from actorfsm.machine.machine import definition_of
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ class Kind:
     """What all actors of one machine class share."""
 
     __slots__ = (
-        *("capacity", "definition", "events", "is_plain", "machine_class", "name", "options"),
+        *("capacity", "definition", "drafts", "events", "is_plain", "machine_class", "name", "options"),
         *("parts", "root", "rules", "supervisor"),
     )
 
@@ -30,6 +31,7 @@ class Kind:
         self.machine_class: Final = machine_class
         self.definition: Final = definition
         self.rules: Final = DataRules(definition)
+        self.drafts: Final = Drafts(machine_class)
         self.parts: Final = parts
         self.name: Final = definition.name
         self.events: Final = definition.events

@@ -35,6 +35,6 @@ class Limits:
     callbacks: int = 10_000
     header_count: int = 32
     header_bytes: int = 8_192
-    turns_per_step: int = 128
+    turns_per_step: int = 256
     events_in_a_row: int = 8
     inline_depth: int = 16

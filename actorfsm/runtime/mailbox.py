@@ -45,9 +45,7 @@ class Mailbox:
             return self.own.popleft()
         if self.released:
             return self.released.popleft()
-        if self.queue:
-            return self.queue.popleft()
-        return None
+        return self.queue.popleft() if self.queue else None
 
     def raise_own(self, envelopes: list[Envelope]) -> None:
         """Put the machine's own events before everything else, in the order in which they were raised."""

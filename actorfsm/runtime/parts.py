@@ -37,6 +37,8 @@ class Parts:
     """
 
     loop: asyncio.AbstractEventLoop
+    time: Callable[[], float]
+    """The loop's clock."""
     registry: Registry
     callbacks: Callbacks
     door: Door
@@ -88,6 +90,18 @@ class Parts:
                 raise
             except BaseException:  # noqa: BLE001 -- a sink cannot hurt the runtime (C13)
                 self.counters.sinks_failed += 1
+
+    def flush_sinks(self) -> None:
+        """Let the sinks that hold records back write them."""
+        for sink in self.sinks:
+            flush = getattr(sink, "flush", None)
+            if flush is not None:
+                try:
+                    flush()
+                except KeyboardInterrupt:
+                    raise
+                except BaseException:  # noqa: BLE001 -- a sink cannot hurt the runtime (C13)
+                    self.counters.sinks_failed += 1
 
     def emit_outside(self, record: Record) -> None:
         """Give a record to every sink, from a caller's context, whose variables do not belong to the machine."""

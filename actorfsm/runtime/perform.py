@@ -18,7 +18,6 @@ from actorfsm.errors import (
     Veto,
     Vetoed,
 )
-from actorfsm.machine.machine import open_draft
 from actorfsm.machine.selection import guards_that_refused
 from actorfsm.runtime.envelope import Envelope, Settlement
 from actorfsm.runtime.mailbox import Mailbox
@@ -40,37 +39,18 @@ __all__ = [
     "Interrupted",
     "after_hook_failed",
     "after_interruption",
-    "begin",
     "committed",
     "failure_of",
     "record_of",
     "refusal",
     "roll_back",
     "set_aside",
-    "set_deadline",
     "settle",
 ]
 
 
 class Interrupted(BaseException):
     """A hook came back although the runtime had cancelled it; what it returned does not count."""
-
-
-def begin(turn: Turn) -> None:
-    """Note that the event's turn begins: from now on its deadline no longer removes it."""
-    turn.envelope.begun = True
-    parts = turn.actor.kind.parts
-    parts.counters.in_flight += 1
-    if parts.sinks:
-        turn.started_at = parts.loop.time()
-
-
-def set_deadline(turn: Turn, step: Step) -> None:
-    """Let the sweeper know when the step must have ended."""
-    parts = turn.actor.kind.parts
-    turn.step_deadline = deadline = parts.loop.time() + step.timeout_s
-    if deadline < parts.sweeper.next_check:
-        parts.sweeper.arm(deadline)
 
 
 def refusal(step: Step, verdict: Any) -> BaseException:
@@ -95,17 +75,16 @@ def committed(turn: Turn, choice: Transition, reply: Any) -> None:
     actor, envelope = turn.actor, turn.envelope
     if turn.own_events is not None:
         _raise_own(actor, turn.own_events)
-    settle(actor, envelope, "committed", turn.old, choice.new, reply, turn=turn)
-    if choice.changes_state and actor.mailbox is not None:
+    settle(actor, envelope, "committed", choice.source.member, choice.new, reply, turn=turn)
+    mailbox = actor.mailbox
+    if mailbox is not None and mailbox.postponed and choice.changes_state:
         _state_changed(actor)  # after the record: what the final state answers comes after what led there
-    if turn.outgoing is not None:
-        _send(turn, turn.outgoing)
-    for step in choice.detached:
-        _start_detached(turn, choice, step)
-    if choice.is_birth or turn.stops_machine:
+    if turn.has_more_to_do or choice.is_rare:
+        if turn.outgoing is not None:
+            _send(turn, turn.outgoing)
+        for step in choice.detached:
+            _start_detached(turn, choice, step)
         actor.kind.supervisor.committed(turn, choice)
-    if turn.drafted and choice.afters:
-        turn.look_only()
 
 
 def set_aside(turn: Turn, choice: Choice | None) -> None:
@@ -247,12 +226,13 @@ async def _run_detached(origin: Turn, choice: Transition, step: Step, data: dict
     turn.step, turn.choice, turn.committed, turn.holds_machine = step, choice, True, False
     turn.started_at = origin.started_at
     actor = origin.actor
-    turn.machine = open_draft(actor.kind.machine_class, data, turn)
+    turn.data = data
+    machine = turn.machine = actor.kind.drafts.open(turn)
     CURRENT.set(turn)
     arguments = (choice.old, choice.new) if step.arguments == 2 else (choice.old, choice.new, origin.envelope.event)  # noqa: PLR2004
     try:
         async with asyncio.timeout(step.timeout_s):
-            result = step.function(turn.machine, *arguments)
+            result = step.function(machine, *arguments)
             if step.is_async:
                 await result
     except asyncio.CancelledError as error:
@@ -294,10 +274,13 @@ def settle(  # noqa: PLR0913, PLR0917 -- the columns of an outcome
         envelope.outgoing = False
     elif envelope.joins is not None:
         counters.joined -= 1
+    envelope.settled = True
+    envelope.reply = reply
+    if error is not None:
+        envelope.error = error
+        reason = reason or safe_text(error)
     if envelope.tick:
         parts.deadlines.remove(envelope)
-    envelope.settled = True
-    envelope.reply, envelope.error = reply, error
     waiter = envelope.waiter
     if waiter is not None:
         if waiter.done():
@@ -305,11 +288,9 @@ def settle(  # noqa: PLR0913, PLR0917 -- the columns of an outcome
         else:
             waiter.set_result(None)
     if parts.sinks:
-        reason = reason or ("" if error is None else safe_text(error))
         record = record_of(actor, envelope, kind, turn, reason, hook, error, old, new, duplicate=duplicate)
         (parts.emit_outside if turn is None else parts.emit)(record)
     if envelope.keeps_settlement:  # after the record: duplicates that waited for this outcome have records of their own
-        reason = reason or (safe_text(error) if error is not None else "")
         if envelope.is_ask:
             reply = _unshared(reply)  # the asker has the other one, and may do with it what it likes
         _conclude(actor, envelope, Settlement(kind, old, new, reply, error, reason, actor.seq, duplicate=duplicate))
@@ -396,7 +377,7 @@ def record_of(  # noqa: PLR0913, PLR0917 -- the columns of a record
 ) -> Record:
     """Return the trace record of an event."""
     parts = actor.kind.parts
-    now = parts.loop.time()
+    now = parts.time()
     started_at = now if turn is None else turn.started_at
     if turn is not None and new is None:
         old, new = turn.old, turn.new

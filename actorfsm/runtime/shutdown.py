@@ -80,10 +80,7 @@ async def shut_down(
     parts.timers.close()
     parts.deadlines.close()
     parts.sweeper.close()
-    for sink in parts.sinks:
-        flush = getattr(sink, "flush", None)
-        if flush is not None:
-            flush()
+    parts.flush_sinks()
     report = StopReport(
         finished=finished,
         abandoned=parts.counters.outcomes["dead_lettered"] - abandoned_before,

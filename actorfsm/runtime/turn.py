@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from actorfsm.errors import Discarded, InvalidEvent, MailboxFull, ReadOnly, StaleTurn
 from actorfsm.ids import derive_id
-from actorfsm.machine.machine import close_draft, draft_fields, reset_draft
 
 if TYPE_CHECKING:
     import asyncio
@@ -46,8 +45,8 @@ class Turn:
     """The handling of one event. Rare attributes are class-level defaults, so that making one costs two writes."""
 
     writable = False
-    drafted = False
-    touched: set[str] | None = None
+    draft: dict[str, Any] | None = None
+    touched: set[str]
     choice: Transition | None = None
     step: Step | None = None
     """The hook or body that is running."""
@@ -67,12 +66,13 @@ class Turn:
     holds_machine = True
     started_at = 0.0
     machine: Machine[Any, Any]
-    task: asyncio.Task[Any] | None = None
-    """The task that runs it, for the sweeper to cancel; None inside a plain ask."""
+    has_more_to_do = False
+    """Whether own events, messages or a stop wait for the commit."""
 
     def __init__(self, actor: Actor, envelope: Envelope) -> None:
         self.actor = actor
         self.envelope = envelope
+        self.data = actor.data
 
     # -- what a machine instance asks for (TurnView) ------------------------------------------------------------
 
@@ -188,23 +188,13 @@ class Turn:
         self.asks += 1
         return derive_id(self.idempotency_key(), self.asks)
 
-    def fields(self) -> dict[str, Any]:
-        """Return the machine's data as it stands in the draft."""
-        return draft_fields(self.machine)
-
-    def look_only(self) -> None:
-        """Show the committed data afresh: what guards and after-hooks change in nested values is lost."""
-        reset_draft(self.machine, self.actor.data)
-        self.drafted, self.touched = False, None
-
     def close(self) -> None:
         """End the turn: the instance is closed, tasks left behind are cancelled, unsent messages are discarded.
 
         Callbacks that waited for the end are called from now on.
         """
         self.closed = True
-        self.step_deadline = inf
-        close_draft(self.machine)
+        self.actor.kind.drafts.close(self)
         if self.tasks is not None:
             self._cancel_tasks(self.tasks)
         if self.outgoing is not None and not self.committed:
@@ -222,6 +212,7 @@ class Turn:
             )
         if not self.writable:
             raise self.read_only_error()
+        self.has_more_to_do = True
 
     def _cancel_tasks(self, tasks: list[asyncio.Future[Any]]) -> None:
         parts = self.actor.kind.parts
