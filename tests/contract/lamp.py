@@ -1,4 +1,4 @@
-"""A lamp that is switched on with a hook in every place, each of which a test scripts, and other ways to hurt a runtime."""
+"""A lamp with a hook in every place, each of which a test scripts, and ways to hurt a runtime."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Birth(Event):
     """Brings a lamp to life, switched on; scripted as `birth`."""
 
 
-def lamp_of(style: Style, **choices: Any) -> type[Machine[State, Script]]:
+def lamp_of(style: Style, **choices: Any) -> type[Machine[State, Script]]:  # noqa: C901 -- one class
     class Lamp(Machine[State, Script], **({"initial": State.OFF, "hook_timeout": 1} | choices)):
         count: int = 0
         seen: tuple[int, ...] = ()

@@ -160,7 +160,7 @@ def test_a_hook_that_hung_past_its_grace_forces_a_restart_whatever_the_directive
     sim(scenario)
 
 
-# -- redelivery ---------------------------------------------------------------------------------------------------------
+# -- redelivery ----------------------------------------------------------------------------------------------------
 
 
 @on_every_path
