@@ -172,12 +172,14 @@ def test_whatever_a_callback_raises_is_counted_and_hurts_nobody(
     puppet: Any, name: str, style: str, run: Callable[..., None]
 ) -> None:
     async def scenario(system: Any, scripts: Any, records: Any) -> None:
+        error = EVIL[name]()
+
         def plain(outcome: Outcome) -> None:
-            raise EVIL[name]()
+            raise error
 
         async def coroutine(outcome: Outcome) -> None:
             await asyncio.sleep(0)
-            raise EVIL[name]()
+            raise error
 
         called: list[Any] = []
         await system.tell("a", Do(n=1), callback=plain if style == "plain" else coroutine)
