@@ -52,13 +52,17 @@ class Remembered:
 class Rare:
     """What few machines need: made when it is first needed, so that an idle machine is small."""
 
-    __slots__ = ("birth_waiters", "ids", "pause_key", "restarts", "stop_reason", "stop_waiters")
+    __slots__ = ("birth_waiters", "ids", "pause_key", "restarts", "resumed_at", "stop_reason", "stop_waiters", "streak")
 
     def __init__(self) -> None:
         self.ids: dict[str, Remembered] = {}
         """The newest explicit event ids."""
         self.restarts: deque[float] = deque()
         """When it was restarted, as far as that still counts."""
+        self.streak = 0
+        """How many restarts followed on each other without a stable time between them."""
+        self.resumed_at = 0.0
+        """When the last pause ends, or ended."""
         self.pause_key = 0
         self.stop_reason: str | None = None
         self.stop_waiters: list[asyncio.Future[None]] = []

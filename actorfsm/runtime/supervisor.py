@@ -1,7 +1,7 @@
 """The dynamic supervisor of a machine class: what becomes of a machine after a failure, a birth, a stop.
 
-A failed event is answered and rolled back; then the class's directive for the error applies. Only restarts count: more than
-the policy allows within its period put the machine into quarantine, where an operator finds it (C14 to C17).
+A failed event is answered and rolled back; then the class's directive for the error applies. Only restarts count: more
+than the policy allows within its period put the machine into quarantine, where an operator finds it (C14 to C17).
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from actorfsm.errors import MachineStopped, Quarantined
 from actorfsm.event import Spawn
 from actorfsm.machine.options import Directive
 from actorfsm.runtime import perform
-from actorfsm.runtime.actor import IDLE, PAUSED, QUARANTINED, READY, RUNNING, STOPPED, Actor, Rare
+from actorfsm.runtime.actor import IDLE, PAUSED, QUARANTINED, RUNNING, STOPPED, Actor, Rare
 from actorfsm.runtime.mailbox import Mailbox
-from actorfsm.runtime.reply import safe_text
 from actorfsm.runtime.tasks import start_task
 from actorfsm.trace import Record
 
 if TYPE_CHECKING:
     from actorfsm.errors import ActorFSMError, HookFailed
     from actorfsm.machine.definition import Transition
+    from actorfsm.machine.options import Redelivery, RestartPolicy
     from actorfsm.runtime.envelope import Envelope
     from actorfsm.runtime.kind import Kind
+    from actorfsm.runtime.parts import Parts
     from actorfsm.runtime.turn import Turn
 
 __all__ = ["DynamicSupervisor", "rare_of"]
@@ -119,6 +120,8 @@ class DynamicSupervisor:
             perform.settle(
                 actor, turn.envelope, "failed", turn.old, turn.new, error=failure, hook=failure.hook, turn=turn
             )
+        if actor.status == STOPPED:
+            return  # the system is going down
         if actor.node.parent is None:
             self.birth_failed(actor)
             if actor.status == RUNNING:  # the next event gives birth too, and the worker stayed behind with the hook
@@ -131,7 +134,7 @@ class DynamicSupervisor:
     def _redeliver(self, actor: Actor, envelope: Envelope) -> None:
         """Try a failed event again after a pause, during which the machine handles nothing else."""
         policy = self._options.redelivery
-        delay_s = min(policy.first_delay_s * 2**envelope.attempt, policy.max_delay_s)
+        delay_s = _backoff(policy, envelope.attempt)
         envelope.attempt += 1
         envelope.begun = False
         self._parts.counters.in_flight -= 1
@@ -144,19 +147,19 @@ class DynamicSupervisor:
     def restart(self, actor: Actor, cause: BaseException) -> None:
         """Begin a new incarnation from the last committed state; mail is kept, in order."""
         policy, now = self._options.restart, self._parts.loop.time()
-        restarts = rare_of(actor).restarts
-        while restarts and restarts[0] <= now - max(policy.within_s, policy.stable_after_s):
-            restarts.popleft()
-        if restarts and now - restarts[-1] >= policy.stable_after_s:
-            restarts.clear()
-        restarts.append(now)
+        rare = rare_of(actor)
+        while rare.restarts and rare.restarts[0] <= now - policy.within_s:
+            rare.restarts.popleft()
+        rare.restarts.append(now)
+        rare.streak = 1 if now - rare.resumed_at >= policy.stable_after_s else rare.streak + 1
         actor.incarnation += 1
         self._parts.counters.restarts += 1
-        if sum(1 for when in restarts if when > now - policy.within_s) > policy.max_restarts:
+        if len(rare.restarts) > policy.max_restarts:
             self._quarantine(actor, cause)
             return
-        delay_s = min(policy.first_delay_s * 2 ** (len(restarts) - 1), policy.max_delay_s)
+        delay_s = _backoff(policy, rare.streak - 1)
         delay_s *= 1 + policy.jitter * (2 * self._parts.random.random() - 1)
+        rare.resumed_at = now + delay_s
         self._record(actor, "restarted", f"after {type(cause).__name__}; resumes in {delay_s:.3g} s", cause)
         self._pause(actor, delay_s)
 
@@ -165,8 +168,6 @@ class DynamicSupervisor:
         rare_of(actor).pause_key = self._parts.timers.call_later(delay_s, self._resume, actor)
 
     def _resume(self, actor: Actor) -> None:
-        if actor.status != PAUSED:
-            return
         rare_of(actor).pause_key = 0
         self._go_on(actor)
         self._parts.note_change()
@@ -186,7 +187,7 @@ class DynamicSupervisor:
         self._answer_asks_in_quarantine(actor)
         tell_operator = self._parts.on_quarantine
         if tell_operator is not None:
-            task = start_task(_call_operator(tell_operator, actor.id, cause, self._parts.counters), self._parts.loop)
+            task = start_task(_call_operator(tell_operator, actor.id, cause, self._parts), self._parts.loop)
             self._parts.keep(task, "the callback for quarantines")
 
     def _answer_asks_in_quarantine(self, actor: Actor) -> None:
@@ -205,7 +206,9 @@ class DynamicSupervisor:
         """Let a quarantined machine go on, with the events that were held or without."""
         if actor.status != QUARANTINED:
             return
-        rare_of(actor).restarts.clear()
+        rare = rare_of(actor)
+        rare.restarts.clear()
+        rare.streak = 0
         self._record(actor, "released", "without the events that were held" if discard else "", None)
         if discard and actor.mailbox is not None:
             error = Quarantined(f"{actor.id} was released without the events that were held", machine_id=actor.id)
@@ -256,6 +259,8 @@ class DynamicSupervisor:
                 perform.end_undelivered(actor, envelope, error)
             actor.mailbox = None
         actor.status = STOPPED
+        if actor.node.parent is None:
+            self._parts.registry.actors.pop(actor.id, None)  # who waits for its birth shall find no trace of it
         _wake(rare.stop_waiters)
         _wake(rare.birth_waiters)
 
@@ -276,14 +281,21 @@ class DynamicSupervisor:
             self._parts.emit_outside(record)
 
 
-async def _call_operator(tell: Any, machine_id: str, cause: BaseException, counters: Any) -> None:
+def _backoff(policy: RestartPolicy | Redelivery, failures_before: int) -> float:
+    """Return the pause: the first one doubled with each failure before, bounded before it overflows."""
+    return min(policy.first_delay_s * 2.0 ** min(failures_before, 64), policy.max_delay_s)
+
+
+async def _call_operator(tell: Any, machine_id: str, cause: BaseException, parts: Parts) -> None:
+    counters = parts.counters
     try:
-        result = tell(machine_id, cause)
-        if inspect.isawaitable(result):
-            await result
+        async with asyncio.timeout(parts.limits.callback_timeout_s):
+            result = tell(machine_id, cause)
+            if inspect.isawaitable(result):
+                await result
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001 -- the operator's callback cannot hurt the runtime
+    except BaseException as error:  # the operator's callback cannot hurt the runtime
         counters.callbacks_failed += 1
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():

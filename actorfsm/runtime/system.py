@@ -27,7 +27,7 @@ from actorfsm.errors import (
 from actorfsm.ids import EventIds, check_machine_id
 from actorfsm.machine.checks import check_system
 from actorfsm.machine.snapshot import Snapshot
-from actorfsm.runtime.actor import QUARANTINED
+from actorfsm.runtime.actor import QUARANTINED, STOPPED
 from actorfsm.runtime.callbacks import Callbacks
 from actorfsm.runtime.dispatcher import Dispatcher
 from actorfsm.runtime.door import Door
@@ -285,7 +285,7 @@ class ActorSystem(Generic[ServicesT]):
         """
         actor = self._alive(machine_id)
         actor.kind.supervisor.stop(actor, "was stopped")
-        if machine_id in self._parts.registry.actors and self._parts.registry.actors[machine_id] is actor:
+        if actor.status != STOPPED:
             waiter: asyncio.Future[None] = self._parts.loop.create_future()
             rare_of(actor).stop_waiters.append(waiter)
             await waiter

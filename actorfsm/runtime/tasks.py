@@ -19,8 +19,8 @@ __all__ = ["EAGER", "TaskWatch", "enter_task", "leave_task", "start_eagerly", "s
 EAGER: Final = sys.version_info >= (3, 12)
 """Whether a task can run up to its first suspension where it is made."""
 
-enter_task: Final = asyncio.tasks._enter_task  # noqa: SLF001 -- documented in "Extending asyncio"  # pyright: ignore[reportPrivateUsage]
-leave_task: Final = asyncio.tasks._leave_task  # noqa: SLF001 -- as above  # pyright: ignore[reportPrivateUsage]
+enter_task: Final = asyncio.tasks._enter_task  # noqa: SLF001 -- documented: "Extending asyncio"
+leave_task: Final = asyncio.tasks._leave_task  # noqa: SLF001 -- as above
 """A plain turn runs in its asker's task: a hook shall not find it there, and cancel it."""
 
 NAME: Final = "actorfsm"

@@ -131,6 +131,13 @@ def test_any_text_comes_back_as_it_was_and_no_line_can_be_faked(record: Record) 
     assert first["queue_s"] == pytest.approx(record.queue_s, abs=1e-6)
 
 
+def test_an_event_that_nobody_caused_has_no_cause() -> None:
+    file = io.BytesIO()
+    with JSONLines(file) as sink:
+        sink(COMPLETE._replace(causation_id=None))
+    assert "causation_id" not in lines_of(file.getvalue())[0]
+
+
 def test_half_a_surrogate_is_escaped() -> None:
     file = io.BytesIO()
     with JSONLines(file) as sink:
