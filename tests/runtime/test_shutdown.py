@@ -155,3 +155,27 @@ def test_a_system_that_was_never_started_cannot_be_shut_down(sim: Callable[..., 
             await PATH.system(lamp_of(Style.ASYNC)).shutdown()
 
     sim(scenario, seeds=range(1))
+
+
+@pytest.mark.parametrize("where", ["record", "flush"])
+def test_an_interrupt_in_a_sink_is_passed_on(where: str) -> None:
+    class Pressed(Trace):
+        def __call__(self, record: Any) -> None:
+            if where == "record":
+                raise KeyboardInterrupt
+
+        def flush(self) -> None:
+            if where == "flush":
+                raise KeyboardInterrupt
+
+    async def scenario() -> None:
+        lamp_class = lamp_of(Style.PLAIN)
+        async with Path(Style.PLAIN, inline=True).system(
+            lamp_class, services=Script(), trace=Pressed()
+        ) as system:
+            await system.spawn(lamp_class, "lamp")
+
+    loop = SimLoop()
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(loop.create_task(scenario()))
+    loop.abandon()

@@ -13,7 +13,9 @@ from actorfsm import (
     HookFailed,
     Limits,
     MachineStopped,
+    MailboxPolicy,
     NoSuchMachine,
+    Overflow,
     Redelivery,
     RestartPolicy,
     SystemStopping,
@@ -342,5 +344,48 @@ def test_a_veto_at_birth_leaves_the_id_unknown(path: Path, sim: Callable[..., No
             with pytest.raises(Vetoed):
                 await system.ask("lamp", Birth())
             assert system.ids() == []
+
+    sim(scenario)
+
+
+@on_every_path
+def test_a_machine_that_stops_itself_answers_what_waits_and_frees_its_id(
+    path: Path, sim: Callable[..., None]
+) -> None:
+    async def scenario() -> None:
+        trace, script = Trace(), Script(count=lambda machine: machine.stop())
+        lamp_class = lamp_of(path.style)
+        async with path.system(lamp_class, services=script, trace=trace) as system:
+            lamp = await system.spawn(lamp_class, "lamp")
+            stopping, waiting = lamp.tell(Count()), lamp.tell(Count())
+            assert (await stopping.outcome()).success
+            assert (await waiting.outcome()).reason == "lamp stopped itself before it came to Count"
+            assert trace.names() == ["committed", "committed", "dead_lettered", "stopped"]
+            assert await (await system.spawn(lamp_class, "lamp")).ask(Switch()) == "on"
+
+    sim(scenario)
+
+
+@on_every_async_path
+def test_who_waits_for_room_at_a_machine_that_is_never_born_is_told(
+    path: Path, sim: Callable[..., None]
+) -> None:
+    async def scenario() -> None:
+        async def slow_veto(machine: Any) -> None:
+            await asyncio.sleep(0.5)
+            raise Veto("no")
+
+        policy = MailboxPolicy(capacity=1, overflow=Overflow.WAIT)
+        lamp_class = lamp_of(path.style, mailbox=policy)
+        async with path.system(lamp_class, services=Script(birth=slow_veto)) as system:
+            system.tell("lamp", Birth())
+            await asyncio.sleep(0.1)
+            waiting = [system.tell("lamp", Count()) for _ in range(3)]
+            assert (await waiting[0].outcome()).kind == "dead_lettered"
+            for receipt in waiting[1:]:
+                with pytest.raises(NoSuchMachine, match="was not born"):
+                    await receipt.accepted()
+            assert system.ids() == []
+            assert system.stats().balance == 0
 
     sim(scenario)
