@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from actorfsm.event import ErrorInfo, Outcome
+from actorfsm.problems import without_input
 from actorfsm.values import copy_value, is_immutable
 
 if TYPE_CHECKING:
@@ -81,9 +84,9 @@ def describe_error(error: ActorFSMError) -> ErrorInfo:
 
 
 def safe_text(error: BaseException) -> str:
-    """Return an exception's message, whatever its `__str__` does."""
+    """Return an exception's message, whatever its `__str__` does, and without what pydantic was given."""
     try:
-        return str(error)
+        return without_input(error) if isinstance(error, ValidationError) else str(error)
     except KeyboardInterrupt:
         raise
     except BaseException:  # noqa: BLE001 -- an exception whose __str__ raises cannot hurt the runtime (C13)

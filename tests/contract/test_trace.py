@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Callable
 from enum import StrEnum, auto
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from actorfsm import (
     Event,
@@ -26,7 +28,20 @@ from actorfsm import (
     after_transition,
     transition,
 )
-from tests.contract.lamp import Birth, Count, Later, Reset, State, Stubborn, Switch, Trace, lamp_of, raising
+from actorfsm.sinks import JSONLines
+from tests.contract.lamp import (
+    Birth,
+    Count,
+    Later,
+    Reset,
+    State,
+    Stubborn,
+    Switch,
+    Trace,
+    lamp_of,
+    raising,
+    times,
+)
 from tests.contract.paths import Path, Script, Style, at_rest, on_every_async_path, on_every_path
 
 pytestmark = pytest.mark.rule("C30")
@@ -293,6 +308,30 @@ def test_an_event_whose_hook_was_left_behind_has_one_record(path: Path, sim: Cal
             ("failed", "body", "OFF", "ON")
         ]
         assert (records[0].queue_s, records[0].run_s) == (0, 1.5)
+
+    sim(scenario)
+
+
+@on_every_path
+def test_what_did_not_validate_in_a_hook_is_named_without_its_value(
+    path: Path, sim: Callable[..., None]
+) -> None:
+    async def scenario() -> None:
+        def parse(machine: Any) -> None:
+            TypeAdapter(int).validate_python("hunter2")
+
+        lamp_class = lamp_of(path.style)
+        trace, log = Trace(), io.StringIO()
+        script = Script(body=times(1, parse), after=parse)
+        async with path.system(lamp_class, services=script, trace=[trace, JSONLines(log)]) as system:
+            lamp = await system.spawn(lamp_class, "lamp")
+            with pytest.raises(HookFailed) as caught:
+                await lamp.ask(Switch())
+            outcome = await lamp.tell(Switch(), callback=parse).outcome()
+        said = [str(caught.value), str(outcome), log.getvalue(), *(record.reason for record in trace)]
+        assert trace.names() == ["committed", "failed", "committed", "after_hook_failed", "callback_failed"]
+        assert "hunter2" not in "".join(said)
+        assert all("valid integer" in record.reason for record in trace if record.name.endswith("failed"))
 
     sim(scenario)
 
