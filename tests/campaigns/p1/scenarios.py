@@ -190,6 +190,142 @@ async def transitions_are_requested(w: World) -> None:
     await w.wait_for(ref.request_transition(S.C, lambda *what: heard.append(what)))
 
 
+# -- ids --------------------------------------------------------------------------------------------------------------
+
+
+@scenario(Probe)
+async def duplicates_join(w: World) -> None:
+    await w.spawn(Probe, "a")
+    receipts = [w.tell("a", Go(tag="1"), event_id="e", callback=True) for _ in range(2)]
+    await w.ask("a", Go(tag="1"), event_id="e")
+    for receipt in receipts:
+        await w.wait_for(receipt)
+
+
+@scenario(Probe)
+async def an_event_id_is_tried_again(w: World) -> None:
+    await w.spawn(Probe, "a")
+    tries = iter([fail_async, veto_async])
+
+    async def twice_not(machine: Any) -> None:
+        act = next(tries, None)
+        if act is not None:
+            await act(machine)
+
+    w.at("1:enter", twice_not)
+    for _ in range(4):
+        await w.ask("a", Go(tag="1"), event_id="e")
+
+
+@scenario(Probe)
+async def a_retry_after_a_timeout_joins(w: World) -> None:
+    await w.spawn(Probe, "a")
+
+    async def slowly(machine: Any) -> None:
+        await asyncio.sleep(3)
+
+    w.at("1:body", slowly)
+    await w.ask("a", Go(tag="1"), event_id="e", timeout=1)
+    await w.ask("a", Go(tag="1"), event_id="e", timeout=1)
+    await w.ask("a", Go(tag="1"), event_id="e")
+
+
+# -- stopping ---------------------------------------------------------------------------------------------------------
+
+
+async def stop(w: World, machine_id: str) -> None:
+    try:
+        await w.system.stop(machine_id)
+    except ActorFSMError:
+        return
+
+
+@scenario(Probe)
+async def a_machine_is_stopped_while_it_works(w: World) -> None:
+    await w.spawn(Probe, "a")
+    first, second = w.tell("a", Go(tag="1")), w.tell("a", Go(tag="2"), callback=True)
+    await asyncio.sleep(0)
+    await stop(w, "a")
+    await w.wait_for(first)
+    await w.wait_for(second)
+    await w.spawn(Probe, "a")
+
+
+@scenario(Probe)
+async def a_machine_stops_itself(w: World) -> None:
+    await w.spawn(Probe, "a")
+
+    async def stop_itself(machine: Any) -> None:
+        machine.stop()
+
+    w.at("1:body", stop_itself)
+    first, second = w.tell("a", Go(tag="1")), w.tell("a", Go(tag="2"), callback=True)
+    await w.wait_for(first)
+    await w.wait_for(second)
+
+
+async def shut_down(w: World, queues: str) -> None:
+    await w.spawn(Detaching, "a")
+    await w.spawn(Detaching, "b")
+    w.at("1:body", lambda m: discard(w.nested(m, "b", Go(tag="nested"))))
+
+    async def tell(machine: Any) -> None:
+        w.message(machine, "b", Note(tag="m"))
+
+    w.at("1:enter", tell)
+    for n in range(1, 4):
+        w.tell("a", Go(tag=f"{n}"), callback=True)
+    caller = asyncio.ensure_future(w.ask("a", Ping(tag="4")))
+    await asyncio.sleep(0)
+    w.rest_cut_short = True
+    try:
+        await w.system.shutdown(queues=queues)
+        w.rest_cut_short = False
+        await w.ask("a", Ping(tag="5"))
+        w.tell("a", Ping(tag="6"))
+    finally:
+        await caller
+
+
+@scenario(Detaching)
+async def queues_are_finished_at_the_end(w: World) -> None:
+    await shut_down(w, "finish")
+
+
+@scenario(Detaching)
+async def queues_are_abandoned_at_the_end(w: World) -> None:
+    await shut_down(w, "abandon")
+
+
+@scenario(Hurried)
+async def the_end_comes_while_a_hook_hangs(w: World) -> None:
+    await w.spawn(Hurried, "a")
+    w.at("1:body", hang_on)
+    w.tell("a", Go(tag="1"))
+    waiting = w.tell("a", Go(tag="2"))
+    await asyncio.sleep(0.5)
+    w.rest_cut_short = True
+    try:
+        report = await w.system.shutdown(timeout=0.2)
+        w.rest_cut_short = False
+        if report.unstopped not in {("a.go",), ()} or (report.unstopped and report.seconds > 20):
+            w.wrong(f"{report}")
+    finally:
+        await asyncio.sleep(100)  # the hook gives in at last
+    await w.wait_for(waiting)
+
+
+@scenario(Detaching)
+async def it_is_shut_down_twice_at_once(w: World) -> None:
+    await w.spawn(Detaching, "a")
+    w.tell("a", Go(tag="1"), callback=True)
+    w.rest_cut_short = True
+    async with asyncio.TaskGroup() as group:
+        group.create_task(w.system.shutdown())
+        group.create_task(w.system.shutdown())
+    w.rest_cut_short = False
+
+
 # -- what hooks send --------------------------------------------------------------------------------------------------
 
 
@@ -238,7 +374,7 @@ async def a_hook_leaves_a_task_behind(w: World) -> None:
     await w.spawn(Probe, "b")
 
     async def leave(machine: Any) -> None:
-        left = asyncio.ensure_future(discard(w.nested(machine, "b", Ping(tag="from behind"))))
+        left = asyncio.ensure_future(w.nested(machine, "b", Ping(tag="from behind")))
         left.add_done_callback(lambda task: task.cancelled() or task.exception())
         await w.point("started it")
 
@@ -430,6 +566,7 @@ async def data_that_does_not_validate_fails_the_event(w: World) -> None:
 async def guards_choose(w: World) -> None:
     await w.spawn(Probe, "a")
     await w.ask("a", Choose(tag="no"))
+    await w.ask("a", Choose(tag="no, the other"))
     await w.ask("a", Choose(tag="yes"))
 
 
@@ -588,46 +725,6 @@ async def postponed_asks_expire(w: World) -> None:
     await w.ask("a", Go(tag="2"))
 
 
-# -- ids --------------------------------------------------------------------------------------------------------------
-
-
-@scenario(Probe)
-async def duplicates_join(w: World) -> None:
-    await w.spawn(Probe, "a")
-    receipts = [w.tell("a", Go(tag="1"), event_id="e", callback=True) for _ in range(2)]
-    await w.ask("a", Go(tag="1"), event_id="e")
-    for receipt in receipts:
-        await w.wait_for(receipt)
-
-
-@scenario(Probe)
-async def an_event_id_is_tried_again(w: World) -> None:
-    await w.spawn(Probe, "a")
-    tries = iter([fail_async, veto_async])
-
-    async def twice_not(machine: Any) -> None:
-        act = next(tries, None)
-        if act is not None:
-            await act(machine)
-
-    w.at("1:enter", twice_not)
-    for _ in range(4):
-        await w.ask("a", Go(tag="1"), event_id="e")
-
-
-@scenario(Probe)
-async def a_retry_after_a_timeout_joins(w: World) -> None:
-    await w.spawn(Probe, "a")
-
-    async def slowly(machine: Any) -> None:
-        await asyncio.sleep(3)
-
-    w.at("1:body", slowly)
-    await w.ask("a", Go(tag="1"), event_id="e", timeout=1)
-    await w.ask("a", Go(tag="1"), event_id="e", timeout=1)
-    await w.ask("a", Go(tag="1"), event_id="e")
-
-
 # -- full mailboxes ---------------------------------------------------------------------------------------------------
 
 
@@ -680,102 +777,6 @@ async def a_message_waits_for_room(w: World) -> None:
     w.at("1:body", tell)
     await w.ask("b", Go(tag="1"))
     await w.ask("a", Ping(tag="2"))
-
-
-# -- stopping ---------------------------------------------------------------------------------------------------------
-
-
-async def stop(w: World, machine_id: str) -> None:
-    try:
-        await w.system.stop(machine_id)
-    except ActorFSMError:
-        return
-
-
-@scenario(Probe)
-async def a_machine_is_stopped_while_it_works(w: World) -> None:
-    await w.spawn(Probe, "a")
-    first, second = w.tell("a", Go(tag="1")), w.tell("a", Go(tag="2"), callback=True)
-    await asyncio.sleep(0)
-    await stop(w, "a")
-    await w.wait_for(first)
-    await w.wait_for(second)
-    await w.spawn(Probe, "a")
-
-
-@scenario(Probe)
-async def a_machine_stops_itself(w: World) -> None:
-    await w.spawn(Probe, "a")
-
-    async def stop_itself(machine: Any) -> None:
-        machine.stop()
-
-    w.at("1:body", stop_itself)
-    first, second = w.tell("a", Go(tag="1")), w.tell("a", Go(tag="2"), callback=True)
-    await w.wait_for(first)
-    await w.wait_for(second)
-
-
-async def shut_down(w: World, queues: str) -> None:
-    await w.spawn(Detaching, "a")
-    await w.spawn(Detaching, "b")
-    w.at("1:body", lambda m: discard(w.nested(m, "b", Go(tag="nested"))))
-
-    async def tell(machine: Any) -> None:
-        w.message(machine, "b", Note(tag="m"))
-
-    w.at("1:enter", tell)
-    for n in range(1, 4):
-        w.tell("a", Go(tag=f"{n}"), callback=True)
-    caller = asyncio.ensure_future(w.ask("a", Ping(tag="4")))
-    await asyncio.sleep(0)
-    w.rest_cut_short = True
-    try:
-        await w.system.shutdown(queues=queues)
-        w.rest_cut_short = False
-        await w.ask("a", Ping(tag="5"))
-        w.tell("a", Ping(tag="6"))
-    finally:
-        await caller
-
-
-@scenario(Detaching)
-async def queues_are_finished_at_the_end(w: World) -> None:
-    await shut_down(w, "finish")
-
-
-@scenario(Detaching)
-async def queues_are_abandoned_at_the_end(w: World) -> None:
-    await shut_down(w, "abandon")
-
-
-@scenario(Hurried)
-async def the_end_comes_while_a_hook_hangs(w: World) -> None:
-    await w.spawn(Hurried, "a")
-    w.at("1:body", hang_on)
-    w.tell("a", Go(tag="1"))
-    waiting = w.tell("a", Go(tag="2"))
-    await asyncio.sleep(0.5)
-    w.rest_cut_short = True
-    try:
-        report = await w.system.shutdown(timeout=0.2)
-        w.rest_cut_short = False
-        if report.unstopped not in {("a.go",), ()} or (report.unstopped and report.seconds > 20):
-            w.wrong(f"{report}")
-    finally:
-        await asyncio.sleep(100)  # the hook gives in at last
-    await w.wait_for(waiting)
-
-
-@scenario(Detaching)
-async def it_is_shut_down_twice_at_once(w: World) -> None:
-    await w.spawn(Detaching, "a")
-    w.tell("a", Go(tag="1"), callback=True)
-    w.rest_cut_short = True
-    async with asyncio.TaskGroup() as group:
-        group.create_task(w.system.shutdown())
-        group.create_task(w.system.shutdown())
-    w.rest_cut_short = False
 
 
 # -- plain machines, sinks, several systems ---------------------------------------------------------------------------

@@ -31,7 +31,8 @@ def swept(
             await scenario.play(world)
 
     def check(run: Run[Any]) -> None:
-        judge(run, worlds[0])
+        if worlds:  # else the main task was cancelled before its first step: there was no world
+            judge(run, worlds.pop())
 
     return sweep(play, actions=actions, check=check, seed=seed)
 

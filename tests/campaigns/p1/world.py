@@ -106,6 +106,11 @@ def guard(machine: Any, event: Choose) -> bool:
     return not event.tag.startswith("no")
 
 
+def another_guard(machine: Any, event: Choose) -> bool:
+    machine.services.hit(f"{machine.id}.{event.tag}:another guard")
+    return event.tag == "no, the other"
+
+
 class Base(Machine[S, Any]):
     log: list[str] = []
     nested: dict[str, list[str]] = {}
@@ -171,7 +176,7 @@ class Probe(Base, initial=S.A, final=(S.END,)):
         return await self.answer(event)
 
     @transition(S.A, to=S.B, when=guard)
-    @transition(S.A, to=S.C, when=guard)
+    @transition(S.A, to=S.C, when=another_guard)
     async def choose(self, event: Choose) -> str:
         return await self.answer(event)
 

@@ -19,7 +19,8 @@ TABLE: dict[str | None, dict[str, tuple[str, tuple[str, ...]]]] = {
     "C": {**STAY, "go": ("A", NORMAL), "late": ("", STAYS), "end": ("END", NORMAL)},
     "END": {},
 }
-MAX_RESTARTS, WITHIN_S, REMEMBERED = 2, 10.0, 3
+MAX_RESTARTS, WITHIN_S, STABLE_S, LONGEST_PAUSE_S = 2, 10.0, 12.0, 30.0
+REMEMBERED = 3
 TICK_S = 0.1
 """How late a deadline may be noticed."""
 
@@ -41,6 +42,8 @@ class Sent:
     outcome: str | None = None
     """Its kind of outcome, or "refused" if it was never accepted."""
     ended_at: float = 0.0
+    gave_up: bool = False
+    """Whether it was a duplicate whose deadline passed before the event that it had joined ended."""
     twins: list[Sent] = field(default_factory=list)
 
     @property
@@ -54,6 +57,7 @@ class Model:
     def __init__(self) -> None:
         self.machines: dict[str, One] = {}
         self.accepted = self.duplicates = self.restarts = 0
+        self.now = 0.0
         self.outcomes: Counter[str] = Counter()
         self.dead: Counter[tuple[str, str]] = Counter()
         self.due: dict[str, deque[tuple[str, str]]] = {}
@@ -96,7 +100,7 @@ class Model:
 
     def end(self, to: str, sent: Sent, outcome: str, *, duplicate: bool = False, seen: bool = False) -> None:
         """End an event; `seen` if its record is the one being read."""
-        sent.outcome = outcome
+        sent.outcome, sent.ended_at = outcome, self.now
         self.outcomes[outcome] += 1
         self.duplicates += duplicate
         if not seen:
@@ -110,6 +114,7 @@ class Model:
 
     def read(self, record: Any, tag: str, now: float) -> None:
         """Follow one record of the trace."""
+        self.now = now
         due = self.due.get(record.machine_id)
         if due:
             assert due.popleft() == (record.name, tag), f"{record} but {(record.name, tag)} was not due"
@@ -119,14 +124,17 @@ class Model:
 
     def at_rest(self, now: float) -> None:
         """Nothing more happens at this time: then nothing must be due, and each machine waits for a reason."""
+        self.now = now
         assert not any(self.due.values()), f"never came: {self.due}"
         for one in list(self.machines.values()):
             if one.paused_until is not None and one.paused_until <= now:
                 one.paused_until = None
             one.begin(now)
             assert one.current is None or now < one.current.ended_at, f"{one.id} sits on {one.current}"
-            for sent in one.waiting():
-                assert sent.deadline is None or now < sent.deadline + TICK_S, f"{sent} should have expired"
+            for sent in one.held():
+                assert sent is one.current or sent.deadline is None or now < sent.deadline + TICK_S, (
+                    f"{sent} should have expired"
+                )
 
 
 class One:
@@ -145,6 +153,7 @@ class One:
         self.current: Sent | None = None
         self.ids: dict[str, Sent] = {}
         self.restarts: list[float] = []
+        self.streak, self.resumed_at = 0, 0.0
         self.paused_until: float | None = None
         self.quarantined = self.stopping = False
 
@@ -152,11 +161,16 @@ class One:
         """What waits, in the order in which a stop answers it."""
         return [*self.own, *self.postponed, *self.released, *self.queue]
 
+    def held(self) -> list[Sent]:
+        """All that has not ended: what is handled, what waits, and the duplicates that joined them."""
+        known = [*([self.current] if self.current else []), *self.waiting()]
+        return [*known, *(twin for sent in known for twin in sent.twins)]
+
     def remember(self, sent: Sent) -> None:
         if sent.event_id:
-            if len(self.ids) >= REMEMBERED:
-                oldest = next((key for key, known in self.ids.items() if known.outcome is not None), None)
-                self.ids.pop(oldest or "", None)
+            settled = [event_id for event_id, known in self.ids.items() if known.outcome is not None]
+            for event_id in settled[: max(0, len(self.ids) - REMEMBERED + 1)]:
+                del self.ids[event_id]
             self.ids[sent.event_id] = sent
 
     def begin(self, now: float) -> None:
@@ -176,14 +190,7 @@ class One:
 
     def read(self, record: Any, tag: str, now: float) -> None:
         if record.name == "expired":
-            late = [
-                s for s in self.waiting() if s.tag == tag and s.deadline is not None and s.deadline <= now
-            ]
-            assert late, f"{tag} expired too early, or after it had begun"
-            for lane in (self.own, self.postponed, self.released, self.queue):
-                if late[0] in lane:
-                    lane.remove(late[0])
-            self.finish(late[0], "expired", now)
+            self.expire(record, tag, now)
             return
         if self.paused_until is not None and self.paused_until <= now:
             self.paused_until = None
@@ -196,7 +203,7 @@ class One:
         seen = (record.name, record.source, record.target, record.seq, record.incarnation)
         seq = self.seq + (expected == "committed")
         assert seen == (expected, self.state, target, seq, self.incarnation), f"{seen}: {self.state} {sent}"
-        self.finish(sent, expected, now)
+        self.model.end(self.id, sent, expected, seen=True)
         if expected == "committed":
             self.commit(sent, target)
         elif self.state is None:
@@ -207,11 +214,17 @@ class One:
         if self.stopping:
             self.stop()
 
-    def finish(self, sent: Sent, outcome: str, now: float) -> None:
-        sent.ended_at = now
-        self.model.end(self.id, sent, outcome, seen=True)
-        for twin in self.model.due.get(self.id, ()):
-            assert twin[0] == outcome
+    def expire(self, record: Any, tag: str, now: float) -> None:
+        late = [s for s in self.held() if s.tag == tag and s.deadline is not None and s.deadline <= now]
+        late = [
+            sent for sent in late if sent is not self.current and (sent in self.waiting()) != record.duplicate
+        ]
+        assert late, f"{tag} expired too early, or after it had begun"
+        late[0].gave_up = record.duplicate
+        for lane in (self.own, self.postponed, self.released, self.queue, *(s.twins for s in self.held())):
+            if late[0] in lane:
+                lane.remove(late[0])
+        self.model.end(self.id, late[0], "expired", seen=True)
 
     def judge(self, sent: Sent) -> tuple[str, str | None]:
         """The outcome, and where the event leads."""
@@ -245,6 +258,7 @@ class One:
             self.stopping = True
         elif sent.fate == "restart":
             self.restarts = [when for when in self.restarts if when > now - WITHIN_S] + [now]
+            self.streak = 1 if now - self.resumed_at >= STABLE_S else self.streak + 1
             self.incarnation += 1
             self.model.restarts += 1
             if len(self.restarts) > MAX_RESTARTS:
@@ -252,7 +266,7 @@ class One:
                 self.model.expect(self.id, "quarantined")
                 self.answer_asks()
             else:
-                self.paused_until = now + 2.0 ** (len(self.restarts) - 1)
+                self.paused_until = self.resumed_at = now + min(2.0 ** (self.streak - 1), LONGEST_PAUSE_S)
                 self.model.expect(self.id, "restarted")
 
     def answer_asks(self) -> None:
@@ -263,7 +277,7 @@ class One:
 
     def release(self, *, discard: bool) -> None:
         if self.quarantined:
-            self.quarantined, self.restarts = False, []
+            self.quarantined, self.restarts, self.streak = False, [], 0
             self.model.expect(self.id, "released")
             if discard:
                 self.drain()

@@ -1,0 +1,194 @@
+"""Bugs to plant into the runtime, each as small as the slip of a pen; P1 or P5 must find it, unchanged.
+
+A plant patches one function of the runtime and is taken out again by the `monkeypatch` that it is given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from actorfsm import Veto
+from actorfsm.machine import machine as machine_module
+from actorfsm.runtime import perform, reply
+from actorfsm.runtime.callbacks import Callbacks
+from actorfsm.runtime.door import Door
+from actorfsm.runtime.mailbox import Mailbox
+from actorfsm.runtime.shutdown import shut_down
+from actorfsm.runtime.supervisor import DynamicSupervisor
+from actorfsm.runtime.timers import DeadlineWheel
+from actorfsm.runtime.turn import Turn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pytest
+
+
+@dataclass(frozen=True)
+class Plant:
+    """A bug, and the programmes that must find it."""
+
+    name: str
+    plant: Callable[[pytest.MonkeyPatch], None]
+    found_by: tuple[str, ...]
+
+
+PLANTS: list[Plant] = []
+
+
+def found_by(*programmes: str) -> Callable[[Any], Any]:
+    """Enter a plant into the list."""
+
+    def enter(plant: Any) -> Any:
+        PLANTS.append(Plant(plant.__name__, plant, programmes))
+        return plant
+
+    return enter
+
+
+@found_by("P1")
+def a_cancelled_caller_cancels_the_event(patch: pytest.MonkeyPatch) -> None:
+    answer = Door._answer
+
+    async def cancels(self: Door, envelope: Any, timeout_s: float) -> Any:
+        try:
+            return await answer(self, envelope, timeout_s)
+        except asyncio.CancelledError:
+            for worker in list(self._parts.dispatcher.workers):
+                if worker.turn is not None and worker.turn.envelope is envelope and worker.task is not None:
+                    worker.task.cancel()
+            raise
+
+    patch.setattr(Door, "_answer", cancels)
+
+
+@found_by("P1")
+def the_reply_leaves_before_the_commit(patch: pytest.MonkeyPatch) -> None:
+    set_deadline = perform.set_deadline
+
+    def replies(turn: Any, step: Any) -> None:
+        set_deadline(turn, step)
+        envelope = turn.envelope
+        if step.kind == "enter" and envelope.waiter is not None and not envelope.waiter.done():
+            envelope.settled, envelope.reply = True, f"{getattr(envelope.event, 'tag', '')}@{turn.machine_id}"
+            envelope.waiter.set_result(None)
+
+    patch.setattr(perform, "set_deadline", replies)
+
+
+@found_by("P1", "P5")
+def a_rollback_keeps_what_was_done_to_nested_data(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(machine_module, "copy_value", lambda value: value)
+
+
+@found_by("P1", "P5")
+def a_veto_leaves_the_exit_hooks_changes(patch: pytest.MonkeyPatch) -> None:
+    roll_back = perform.roll_back
+
+    def keeps(turn: Any, error: BaseException) -> bool:
+        if isinstance(error, Veto) and turn.drafted:
+            turn.actor.data = dict(turn.fields())
+        return roll_back(turn, error)
+
+    patch.setattr(perform, "roll_back", keeps)
+
+
+@found_by("P1", "P5")
+def a_veto_is_counted_as_in_flight_for_ever(patch: pytest.MonkeyPatch) -> None:
+    roll_back = perform.roll_back
+
+    def counts(turn: Any, error: BaseException) -> bool:
+        goes_on = roll_back(turn, error)
+        turn.actor.kind.parts.counters.in_flight += isinstance(error, Veto)
+        return goes_on
+
+    patch.setattr(perform, "roll_back", counts)
+
+
+@found_by("P5")
+def postponed_events_come_back_in_reverse(patch: pytest.MonkeyPatch) -> None:
+    def postpone(self: Mailbox, envelope: Any) -> None:
+        self.postponed = [envelope, *(self.postponed or ())]
+
+    patch.setattr(Mailbox, "postpone", postpone)
+
+
+@found_by("P1", "P5")
+def a_duplicate_is_applied_twice(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Door, "_is_repetition", lambda self, actor, envelope: False)
+
+
+@found_by("P1")
+def who_waits_for_a_receipt_is_never_woken(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(reply, "_wake", lambda waiters: None)
+
+
+@found_by("P1", "P5")
+def a_message_leaves_before_the_commit(patch: pytest.MonkeyPatch) -> None:
+    tell = Turn.tell
+
+    def delivers(self: Turn, *arguments: Any) -> Any:
+        receipt = tell(self, *arguments)
+        if self.outgoing:
+            envelope = self.outgoing.pop()
+            envelope.sender = None
+            self.actor.kind.parts.door.deliver(envelope)
+        return receipt
+
+    patch.setattr(Turn, "tell", delivers)
+
+
+@found_by("P1")
+def a_cancelled_callback_takes_the_next_ones_with_it(patch: pytest.MonkeyPatch) -> None:
+    def ended(self: Callbacks, machine_id: str, lane: Any) -> None:
+        del self._lanes[machine_id]
+        self._parts.note_change()
+
+    patch.setattr(Callbacks, "_ended", ended)
+
+
+@found_by("P1")
+def a_cancelled_shutdown_swallows_the_cancellation(patch: pytest.MonkeyPatch) -> None:
+    async def swallows(parts: Any, **options: Any) -> Any:
+        try:
+            return await shut_down(parts, **options)
+        except asyncio.CancelledError:
+            return None
+
+    patch.setattr("actorfsm.runtime.system.shut_down", swallows)
+
+
+@found_by("P5")
+def own_events_go_to_the_end_of_the_mailbox(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Mailbox, "raise_own", lambda self, envelopes: self.queue.extend(envelopes))
+
+
+@found_by("P5")
+def a_restart_turns_the_mailbox_round(patch: pytest.MonkeyPatch) -> None:
+    restart = DynamicSupervisor.restart
+
+    def turns_round(self: DynamicSupervisor, actor: Any, cause: BaseException) -> None:
+        if actor.mailbox is not None:
+            actor.mailbox.queue.reverse()
+        restart(self, actor, cause)
+
+    patch.setattr(DynamicSupervisor, "restart", turns_round)
+
+
+@found_by("P5")
+def deadlines_pass_a_second_early(patch: pytest.MonkeyPatch) -> None:
+    add = DeadlineWheel.add
+    patch.setattr(DeadlineWheel, "add", lambda self, envelope, deadline: add(self, envelope, deadline - 1))
+
+
+@found_by("P5")
+def a_release_forgets_to_wake_the_machine(patch: pytest.MonkeyPatch) -> None:
+    go_on = DynamicSupervisor._go_on
+
+    def forgets(self: DynamicSupervisor, actor: Any) -> None:
+        if actor.rare is None or actor.rare.pause_key or actor.mailbox is None:
+            go_on(self, actor)
+
+    patch.setattr(DynamicSupervisor, "_go_on", forgets)
