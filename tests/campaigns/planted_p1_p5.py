@@ -6,19 +6,20 @@ A plant patches one function of the runtime and is taken out again by the `monke
 from __future__ import annotations
 
 import asyncio
+import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from actorfsm import Veto
-from actorfsm.machine import machine as machine_module
-from actorfsm.runtime import perform, reply
+from actorfsm.machine import draft
+from actorfsm.runtime import actor as actor_module, perform, reply, system
 from actorfsm.runtime.callbacks import Callbacks
 from actorfsm.runtime.door import Door
 from actorfsm.runtime.mailbox import Mailbox
 from actorfsm.runtime.shutdown import shut_down
 from actorfsm.runtime.supervisor import DynamicSupervisor
 from actorfsm.runtime.timers import DeadlineWheel
-from actorfsm.runtime.turn import Turn
+from actorfsm.runtime.turn import CURRENT, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +37,32 @@ class Plant:
 
 
 PLANTS: list[Plant] = []
+CRASHES: list[BaseException] = []
+"""What went wrong in a plant itself. A plant that only crashes proves nothing: it is not the bug that it says it is."""
+
+
+def put(patch: pytest.MonkeyPatch, owner: Any, name: str, function: Any) -> None:
+    """Put a function in the place of one of the runtime's, and notice if it crashes for reasons of its own."""
+
+    def notice(error: BaseException) -> None:
+        if isinstance(error, AttributeError | NameError):
+            CRASHES.append(error)
+
+    async def later(*arguments: Any, **named: Any) -> Any:
+        try:
+            return await function(*arguments, **named)
+        except BaseException as error:
+            notice(error)
+            raise
+
+    def at_once(*arguments: Any, **named: Any) -> Any:
+        try:
+            return function(*arguments, **named)
+        except BaseException as error:
+            notice(error)
+            raise
+
+    patch.setattr(owner, name, later if inspect.iscoroutinefunction(function) else at_once)
 
 
 def found_by(*programmes: str) -> Callable[[Any], Any]:
@@ -56,31 +83,37 @@ def a_cancelled_caller_cancels_the_event(patch: pytest.MonkeyPatch) -> None:
         try:
             return await answer(self, envelope, timeout_s)
         except asyncio.CancelledError:
-            for worker in list(self._parts.dispatcher.workers):
-                if worker.turn is not None and worker.turn.envelope is envelope and worker.task is not None:
-                    worker.task.cancel()
+            for task, context in list(self._parts.dispatcher.workers.items()):
+                turn = context.get(CURRENT)
+                if turn is not None and turn.envelope is envelope:
+                    task.cancel()
             raise
 
-    patch.setattr(Door, "_answer", cancels)
+    put(patch, Door, "_answer", cancels)
 
 
 @found_by("P1")
 def the_reply_leaves_before_the_commit(patch: pytest.MonkeyPatch) -> None:
-    set_deadline = perform.set_deadline
+    select = actor_module.select
 
-    def replies(turn: Any, step: Any) -> None:
-        set_deadline(turn, step)
-        envelope = turn.envelope
-        if step.kind == "enter" and envelope.waiter is not None and not envelope.waiter.done():
-            envelope.settled, envelope.reply = True, f"{getattr(envelope.event, 'tag', '')}@{turn.machine_id}"
-            envelope.waiter.set_result(None)
+    def replies(node: Any, event: Any, machine: Any) -> Any:
+        turn = CURRENT.get()
+        assert turn is not None
+        waiter = turn.envelope.waiter
+        if waiter is not None and not waiter.done():
+            turn.envelope.settled, turn.envelope.reply = (
+                True,
+                f"{getattr(event, 'tag', '')}@{turn.machine_id}",
+            )
+            waiter.set_result(None)
+        return select(node, event, machine)
 
-    patch.setattr(perform, "set_deadline", replies)
+    put(patch, actor_module, "select", replies)
 
 
 @found_by("P1", "P5")
 def a_rollback_keeps_what_was_done_to_nested_data(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(machine_module, "copy_value", lambda value: value)
+    put(patch, draft, "copy_value", lambda value: value)
 
 
 @found_by("P1", "P5")
@@ -88,11 +121,11 @@ def a_veto_leaves_the_exit_hooks_changes(patch: pytest.MonkeyPatch) -> None:
     roll_back = perform.roll_back
 
     def keeps(turn: Any, error: BaseException) -> bool:
-        if isinstance(error, Veto) and turn.drafted:
-            turn.actor.data = dict(turn.fields())
+        if isinstance(error, Veto) and turn.draft is not None:
+            turn.actor.data = turn.draft
         return roll_back(turn, error)
 
-    patch.setattr(perform, "roll_back", keeps)
+    put(patch, perform, "roll_back", keeps)
 
 
 @found_by("P1", "P5")
@@ -104,7 +137,7 @@ def a_veto_is_counted_as_in_flight_for_ever(patch: pytest.MonkeyPatch) -> None:
         turn.actor.kind.parts.counters.in_flight += isinstance(error, Veto)
         return goes_on
 
-    patch.setattr(perform, "roll_back", counts)
+    put(patch, perform, "roll_back", counts)
 
 
 @found_by("P5")
@@ -112,17 +145,17 @@ def postponed_events_come_back_in_reverse(patch: pytest.MonkeyPatch) -> None:
     def postpone(self: Mailbox, envelope: Any) -> None:
         self.postponed = [envelope, *(self.postponed or ())]
 
-    patch.setattr(Mailbox, "postpone", postpone)
+    put(patch, Mailbox, "postpone", postpone)
 
 
 @found_by("P1", "P5")
 def a_duplicate_is_applied_twice(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Door, "_is_repetition", lambda self, actor, envelope: False)
+    put(patch, Door, "_is_repetition", lambda self, actor, envelope: False)
 
 
 @found_by("P1")
 def who_waits_for_a_receipt_is_never_woken(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(reply, "_wake", lambda waiters: None)
+    put(patch, reply, "_wake", lambda waiters: None)
 
 
 @found_by("P1", "P5")
@@ -137,7 +170,7 @@ def a_message_leaves_before_the_commit(patch: pytest.MonkeyPatch) -> None:
             self.actor.kind.parts.door.deliver(envelope)
         return receipt
 
-    patch.setattr(Turn, "tell", delivers)
+    put(patch, Turn, "tell", delivers)
 
 
 @found_by("P1")
@@ -146,7 +179,7 @@ def a_cancelled_callback_takes_the_next_ones_with_it(patch: pytest.MonkeyPatch) 
         del self._lanes[machine_id]
         self._parts.note_change()
 
-    patch.setattr(Callbacks, "_ended", ended)
+    put(patch, Callbacks, "_ended", ended)
 
 
 @found_by("P1")
@@ -157,12 +190,12 @@ def a_cancelled_shutdown_swallows_the_cancellation(patch: pytest.MonkeyPatch) ->
         except asyncio.CancelledError:
             return None
 
-    patch.setattr("actorfsm.runtime.system.shut_down", swallows)
+    put(patch, system, "shut_down", swallows)
 
 
 @found_by("P5")
 def own_events_go_to_the_end_of_the_mailbox(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Mailbox, "raise_own", lambda self, envelopes: self.queue.extend(envelopes))
+    put(patch, Mailbox, "raise_own", lambda self, envelopes: self.queue.extend(envelopes))
 
 
 @found_by("P5")
@@ -174,13 +207,13 @@ def a_restart_turns_the_mailbox_round(patch: pytest.MonkeyPatch) -> None:
             actor.mailbox.queue.reverse()
         restart(self, actor, cause)
 
-    patch.setattr(DynamicSupervisor, "restart", turns_round)
+    put(patch, DynamicSupervisor, "restart", turns_round)
 
 
 @found_by("P5")
 def deadlines_pass_a_second_early(patch: pytest.MonkeyPatch) -> None:
     add = DeadlineWheel.add
-    patch.setattr(DeadlineWheel, "add", lambda self, envelope, deadline: add(self, envelope, deadline - 1))
+    put(patch, DeadlineWheel, "add", lambda self, envelope, deadline: add(self, envelope, deadline - 1))
 
 
 @found_by("P5")
@@ -191,4 +224,4 @@ def a_release_forgets_to_wake_the_machine(patch: pytest.MonkeyPatch) -> None:
         if actor.rare is None or actor.rare.pause_key or actor.mailbox is None:
             go_on(self, actor)
 
-    patch.setattr(DynamicSupervisor, "_go_on", forgets)
+    put(patch, DynamicSupervisor, "_go_on", forgets)

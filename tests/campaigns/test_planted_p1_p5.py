@@ -13,7 +13,7 @@ from actorfsm.testing.loop import SimDeadlock
 from tests.campaigns.p1.scenarios import SCENARIOS, Scenario
 from tests.campaigns.p1.test_p1_sweep import swept
 from tests.campaigns.p5.test_p5_model import campaign
-from tests.campaigns.planted_p1_p5 import PLANTS, Plant
+from tests.campaigns.planted_p1_p5 import CRASHES, PLANTS, Plant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,9 +41,11 @@ def first_violation() -> tuple[Scenario, bool, AssertionError] | None:
 @planted("P1")
 def test_the_sweep_finds_a_planted_bug(plant: Plant) -> None:
     with pytest.MonkeyPatch.context() as patch:
+        CRASHES.clear()
         plant.plant(patch)
         found = first_violation()
     assert found is not None, f"{plant.name} was not found"
+    assert not CRASHES, f"{plant.name} is broken itself: {CRASHES[0]!r}"
     scenario, inline, error = found
     print(f"P1 planted={plant.name} found_by={scenario.name} inline={inline}: {str(error).splitlines()[1]}")
     swept(scenario, inline=inline)  # the same without the plant is green
@@ -54,7 +56,9 @@ def test_the_sweep_finds_a_planted_bug(plant: Plant) -> None:
 @planted("P5")
 def test_the_model_finds_a_planted_bug(plant: Plant) -> None:
     with pytest.MonkeyPatch.context() as patch:
+        CRASHES.clear()
         plant.plant(patch)
         with pytest.raises((AssertionError, SimDeadlock)) as found:
             campaign()
+    assert not CRASHES, f"{plant.name} is broken itself: {CRASHES[0]!r}"
     print(f"P5 planted={plant.name} found: {str(found.value).splitlines()[0][:150]}")
