@@ -178,24 +178,31 @@ class Actor:
         # perform: nothing leaves before the commit
         try:
             perform.committed(turn, choice, reply)
-            if choice.afters and data is not draft:
-                show_fields(machine, data)
-            for step in choice.afters:
-                turn.step = step
-                try:
-                    if step.arguments == 2:  # noqa: PLR2004 -- (old, new)
-                        result = step.function(machine, choice.old, choice.new)
-                    else:
-                        result = step.function(machine, choice.old, choice.new, event)
-                    if step.is_async:
-                        turn.step_deadline = deadline = parts.time() + step.timeout_s
-                        if deadline < parts.sweeper.next_check:
-                            parts.sweeper.arm(deadline)
-                        await result
-                except BaseException as error:  # noqa: BLE001 -- what is committed stays committed
-                    perform.after_hook_failed(turn, step, error)
-                if turn.interruption is not None and perform.after_interruption(turn, step):
-                    return False
+            if choice.afters:
+                if data is not draft:
+                    show_fields(machine, data)
+                return await self._after(turn, choice)
         finally:
             turn.close()
+        return True
+
+    async def _after(self, turn: Turn, choice: Transition) -> bool:
+        """Run the after-hooks of a turn: they may look at what was committed, and cannot undo it."""
+        machine, parts = turn.machine, self.kind.parts
+        for step in choice.afters:
+            turn.step = step
+            try:
+                if step.arguments == 2:  # noqa: PLR2004 -- (old, new)
+                    result = step.function(machine, choice.old, choice.new)
+                else:
+                    result = step.function(machine, choice.old, choice.new, turn.envelope.event)
+                if step.is_async:
+                    turn.step_deadline = deadline = parts.time() + step.timeout_s
+                    if deadline < parts.sweeper.next_check:
+                        parts.sweeper.arm(deadline)
+                    await result
+            except BaseException as error:  # noqa: BLE001 -- what is committed stays committed
+                perform.after_hook_failed(turn, step, error)
+            if turn.interruption is not None and perform.after_interruption(turn, step):
+                return False
         return True

@@ -15,7 +15,7 @@ import decimal
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
 
-from actorfsm.errors import ActorFSMError, MachineStopped, MailboxFull, Quarantined
+from actorfsm.errors import MachineStopped, MailboxFull, Quarantined, SystemFailed
 from actorfsm.machine.options import Overflow
 from actorfsm.runtime import perform
 from actorfsm.runtime.actor import IDLE, QUARANTINED, READY, RUNNING, STOPPED, Actor
@@ -61,6 +61,7 @@ class Dispatcher:
         self._spare: Context | None = Context()
         self._empty_mailboxes: list[Mailbox] = []
         self._in_a_row = parts.limits.events_in_a_row
+        self._guarded_pump = parts.guarded(self._pump)
         self._closed = False
         self.inline = inline
         self.workers: dict[asyncio.Task[Any], Context] = {}
@@ -177,7 +178,7 @@ class Dispatcher:
 
     def _schedule_pump(self) -> None:
         self._pump_is_due = True
-        self._loop.call_soon(self._pump, context=self._context)
+        self._loop.call_soon(self._guarded_pump, context=self._context)
 
     def _pump(self) -> None:
         """Once in a step of the loop: renew the budget, and start workers until the queue is empty."""
@@ -222,8 +223,8 @@ class Dispatcher:
                 try:
                     if not await actor.turn(envelope):
                         return
-                except BaseException:
-                    self._after_turn(actor)
+                except BaseException as error:
+                    self._turn_died(actor, envelope, error)
                     raise
                 # A hook that set a context variable, or cancelled the task it ran in, is not felt by the next machine:
                 # then this worker retires.
@@ -267,16 +268,17 @@ class Dispatcher:
 
     # -- turns inside an ask ------------------------------------------------------------------------------------
 
-    def _run_plain(self, actor: Actor, envelope: Envelope) -> None:
-        """Run the turn here and now: no hook of the class can suspend, so no task is needed."""
+    def _begin_inline(self, actor: Actor, envelope: Envelope) -> None:
         self._budget -= 1
         if not self._pump_is_due:
             self._schedule_pump()
-        actor.status = RUNNING
-        counters = self._parts.counters
-        counters.accepted += 1
-        counters.turns_plain += 1
-        envelope.accepted = True
+        self._parts.counters.accepted += 1
+        actor.status, envelope.accepted = RUNNING, True
+
+    def _run_plain(self, actor: Actor, envelope: Envelope) -> None:
+        """Run the turn here and now: no hook of the class can suspend, so no task is needed."""
+        self._begin_inline(actor, envelope)
+        self._parts.counters.turns_plain += 1
         context = self._spare or Context()
         self._spare = None
         self._depth += 1
@@ -289,25 +291,22 @@ class Dispatcher:
         except StopIteration:
             if len(context) == 1 or _is_clean(context):
                 self._spare = context
-        else:
-            turn.close()
-            raise ActorFSMError("a plain hook suspended the turn", machine_id=actor.id)
+        except BaseException as error:
+            self._turn_died(actor, envelope, error)
+            if isinstance(error, Exception):
+                self._parts.on_failure(error)
+            else:
+                raise
         finally:
             if asker is not None:
                 enter_task(self._loop, asker)
             self._depth -= 1
-            self._after_turn(actor)
+        self._after_turn(actor)
 
     def _run_eagerly(self, actor: Actor, envelope: Envelope) -> None:
         """Run the turn up to its first suspension here and now, in a task that the asker's cancellation does not reach."""
-        self._budget -= 1
-        if not self._pump_is_due:
-            self._schedule_pump()
-        actor.status = RUNNING
-        counters = self._parts.counters
-        counters.accepted += 1
-        counters.turns_eager += 1
-        envelope.accepted = True
+        self._begin_inline(actor, envelope)
+        self._parts.counters.turns_eager += 1
         context = Context()
         self._depth += 1
         try:
@@ -321,12 +320,23 @@ class Dispatcher:
             self._ended(task)
 
     async def _serve(self, actor: Actor, envelope: Envelope) -> None:
-        goes_on = True
         try:
             goes_on = await actor.turn(envelope)
-        finally:
-            if goes_on:
-                self._after_turn(actor)
+        except BaseException as error:
+            self._turn_died(actor, envelope, error)
+            raise
+        if goes_on:
+            self._after_turn(actor)
+
+    def _turn_died(self, actor: Actor, envelope: Envelope, error: BaseException) -> None:
+        """Answer an event whose turn let an exception out: an interrupt, or a fault of the runtime itself."""
+        if not envelope.settled:
+            failure = SystemFailed(
+                f"the runtime failed with {type(error).__name__}", machine_id=actor.id, event=envelope.event
+            )
+            failure.__cause__ = error
+            perform.end_undelivered(actor, envelope, failure)
+        self._after_turn(actor)
 
     # -- the watch over hooks -----------------------------------------------------------------------------------
 

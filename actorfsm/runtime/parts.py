@@ -75,6 +75,17 @@ class Parts:
         """Who waits for the system to come to rest."""
         self.on_failure: Callable[[BaseException], None] = lambda error: None
 
+    def guarded(self, function: Callable[..., None]) -> Callable[..., None]:
+        """Return the function as a callback of the event loop: what it raises ends the system, and is not only logged."""
+
+        def call(*arguments: Any) -> None:
+            try:
+                function(*arguments)
+            except Exception as error:  # noqa: BLE001 -- whatever it is, asks must not hang (C17)
+                self.on_failure(error)
+
+        return call
+
     def event_id(self, envelope: Envelope) -> str:
         """Return the event's id, made on demand."""
         if not envelope.event_id:

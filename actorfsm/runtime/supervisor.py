@@ -165,7 +165,9 @@ class DynamicSupervisor:
 
     def _pause(self, actor: Actor, delay_s: float) -> None:
         actor.status = PAUSED
-        rare_of(actor).pause_key = self._parts.timers.call_later(delay_s, self._resume, actor)
+        rare_of(actor).pause_key = self._parts.timers.call_later(
+            delay_s, self._parts.guarded(self._resume), actor
+        )
 
     def _resume(self, actor: Actor) -> None:
         rare_of(actor).pause_key = 0
