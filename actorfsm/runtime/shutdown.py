@@ -39,7 +39,7 @@ class StopReport:
 
 async def shut_down(
     parts: Parts, *, finish: bool, timeout_s: float, error: ActorFSMError | None = None
-) -> StopReport:
+) -> tuple[StopReport, asyncio.CancelledError | None]:
     """Bring a system to its end.
 
     Args:
@@ -48,8 +48,9 @@ async def shut_down(
         timeout_s: How long that may take, in seconds.
         error: What those get who still wait; `SystemStopping` by default.
 
-    Raises:
-        CancelledError: The caller was cancelled; the system has stopped nevertheless.
+    Returns:
+        The report, and the cancellation of the caller, if it was cancelled: it is not swallowed, but raised by whoever
+        keeps the report.
     """
     parts.stopping = True
     loop, started_at = parts.loop, parts.loop.time()
@@ -88,9 +89,7 @@ async def shut_down(
         seconds=loop.time() - started_at,
         outcomes={str(kind): count for kind, count in parts.counters.outcomes.items()},
     )
-    if cancelled is not None:
-        raise cancelled
-    return report
+    return report, cancelled
 
 
 def _end_everything(parts: Parts, error: ActorFSMError) -> None:

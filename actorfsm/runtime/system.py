@@ -139,10 +139,10 @@ class ActorSystem(Generic[ServicesT]):
         self._door = parts.door = Door(parts)
         parts.callbacks = Callbacks(parts)
         parts.timers = Timers(loop)
-        parts.deadlines = DeadlineWheel(loop, parts.door.expire)
+        parts.deadlines = DeadlineWheel(loop, parts.guarded(parts.door.expire))
         ready: deque[Actor] = deque()
         parts.dispatcher = Dispatcher(parts, ready, inline=self._inline)
-        parts.sweeper = HookSweeper(loop, parts.dispatcher.running_turns, parts.dispatcher.overdue)
+        parts.sweeper = HookSweeper(loop, parts.dispatcher.running_turns, parts.guarded(parts.dispatcher.overdue))
         parts.on_failure = self._fail
         self._watch = TaskWatch.install(loop, adopt)
         self._body = asyncio.current_task()
@@ -183,11 +183,15 @@ class ActorSystem(Generic[ServicesT]):
             error = SystemFailed("the system has failed")
             error.__cause__ = parts.failed_with
         try:
-            self.report = await shut_down(parts, finish=queues == "finish", timeout_s=timeout_s, error=error)
+            self.report, cancelled = await shut_down(
+                parts, finish=queues == "finish", timeout_s=timeout_s, error=error
+            )
         finally:
             if self._watch is not None:
                 self._watch.uninstall(parts.loop)
                 self._watch = None
+        if cancelled is not None:
+            raise cancelled
         return self.report
 
     def _fail(self, error: BaseException) -> None:
@@ -283,6 +287,7 @@ class ActorSystem(Generic[ServicesT]):
         Raises:
             NoSuchMachine: Nothing with this id is alive.
         """
+        self._started().check_thread(f"stop of {machine_id} was called")
         actor = self._alive(machine_id)
         actor.kind.supervisor.stop(actor, "was stopped")
         if actor.status != STOPPED:
@@ -300,6 +305,7 @@ class ActorSystem(Generic[ServicesT]):
         Raises:
             NoSuchMachine: Nothing with this id is alive.
         """
+        self._started().check_thread(f"release of {machine_id} was called")
         actor = self._alive(machine_id)
         actor.kind.supervisor.release(actor, discard=discard)
 

@@ -110,3 +110,22 @@ def test_a_fault_at_the_end_of_a_pause_leaves_no_ask_without_an_answer(
     planted = plant(monkeypatch, DynamicSupervisor, "_resume")
     choices = {"on_failure": {ZeroDivisionError: Directive.RESTART}}
     check_that_it_ends(sim, planted, Path(Style.SUSPENDING, inline=True), {"count": lambda _machine: 1 // 0}, **choices)
+
+
+@pytest.mark.rule("C19")
+def test_a_system_that_was_cancelled_while_it_stopped_has_its_report_nevertheless(sim: Callable[..., None]) -> None:
+    async def scenario() -> None:
+        path = Path(Style.SUSPENDING, inline=True)
+        system = path.system(lamp_of(path.style), services=Script(count=slowly))
+        async with system:
+            lamp = await system.spawn(next(iter(system._parts.registry.kinds)), "lamp")
+            lamp.tell(Count())
+            stopping = asyncio.ensure_future(system.shutdown())
+            await asyncio.sleep(1)
+            stopping.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await stopping
+            assert system.report is not None
+            assert not system.report.finished
+
+    sim(scenario)
