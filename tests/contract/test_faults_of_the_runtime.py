@@ -116,7 +116,7 @@ def test_a_fault_at_the_end_of_a_pause_leaves_no_ask_without_an_answer(
 def test_a_system_that_was_cancelled_while_it_stopped_has_its_report_nevertheless(sim: Callable[..., None]) -> None:
     async def scenario() -> None:
         path = Path(Style.SUSPENDING, inline=True)
-        system = path.system(lamp_of(path.style), services=Script(count=slowly))
+        system = path.system(lamp_of(path.style, hook_timeout=30), services=Script(count=slowly))
         async with system:
             lamp = await system.spawn(next(iter(system._parts.registry.kinds)), "lamp")
             lamp.tell(Count())
