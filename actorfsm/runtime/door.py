@@ -329,6 +329,7 @@ class Door:
         has_own_id: bool = False,
     ) -> tuple[Receipt, Envelope]:
         """Make the envelope of a message that waits for the commit of the turn that sends it."""
+        self._check_thread(event)
         machine_id = target.id if isinstance(target, Ref) else target
         envelope = self._caused(turn, event, machine_id, event_id, headers)
         envelope.has_own_id = has_own_id
@@ -543,9 +544,18 @@ class Door:
 
     def _check_thread(self, event: Any) -> None:
         if get_ident() != self._thread:
+            self.check_thread(f"{type(event).__name__} was sent", event)
+
+    def check_thread(self, what: str, event: Any = None) -> None:
+        """Refuse a call from another thread than the event loop's.
+
+        Raises:
+            WrongThread: It is another one.
+        """
+        if get_ident() != self._thread:
             raise WrongThread(
-                f"{type(event).__name__} was sent from the thread {threading.current_thread().name}; a system is used from "
-                "the thread of its event loop: hand the call over with loop.call_soon_threadsafe",
+                f"{what} from the thread {threading.current_thread().name}; a system is used from the thread of its "
+                "event loop: hand the call over with loop.call_soon_threadsafe",
                 event=event,
             )
 
