@@ -410,9 +410,8 @@ def _state_changed(actor: Actor) -> None:
     mailbox = actor.mailbox
     assert mailbox is not None  # noqa: S101 -- checked by the caller
     if actor.node.final:
-        postponed, mailbox.postponed = mailbox.postponed, None
-        for envelope in postponed or ():
-            settle_unhandled(actor, envelope, None)
+        while mailbox.postponed:
+            settle_unhandled(actor, mailbox.postponed.pop(0), None)
         return
     mailbox.release_postponed()
 

@@ -68,12 +68,12 @@ class DynamicSupervisor:
             if not isinstance(queue[0].event, Spawn):
                 actor.data = self._kind.rules.before_birth()  # what a refused spawn was given was for that one only
             return
-        self._parts.registry.actors.pop(actor.id, None)
         actor.status = STOPPED
         if mailbox is not None:
             for envelope in mailbox.drain():
                 perform.never_born(actor, envelope)
         actor.mailbox = None
+        self._parts.registry.actors.pop(actor.id, None)  # last: until then what waits is accounted for
         if actor.rare is not None:
             _wake(actor.rare.birth_waiters)
 
@@ -234,7 +234,6 @@ class DynamicSupervisor:
         rare = rare_of(actor)
         reason = rare.stop_reason or "stopped"
         actor.status = STOPPED
-        self._parts.registry.actors.pop(actor.id, None)
         if rare.pause_key:
             self._parts.timers.cancel(rare.pause_key)
         if actor.mailbox is not None:
@@ -246,6 +245,7 @@ class DynamicSupervisor:
                 )
                 perform.end_undelivered(actor, envelope, error)
             actor.mailbox = None
+        self._parts.registry.actors.pop(actor.id, None)  # last: until then what waits is accounted for
         self._record(actor, "stopped", reason, None)
         _wake(rare.stop_waiters)
         _wake(rare.birth_waiters)
