@@ -35,7 +35,9 @@ def check_machine_id(machine_id: object) -> str:
         return machine_id
     shown = repr(machine_id)
     shown = shown if len(shown) <= 60 else shown[:57] + "..."  # noqa: PLR2004 -- just short enough for one line
-    raise InvalidEvent(f"{shown} is not a machine id: use 1 to {MAX_ID_LENGTH} characters of [A-Za-z0-9._:~-]")
+    raise InvalidEvent(
+        f"{shown} is not a machine id: use 1 to {MAX_ID_LENGTH} characters of [A-Za-z0-9._:~-]"
+    )
 
 
 def check_event_id(event_id: object) -> str:

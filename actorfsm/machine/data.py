@@ -99,7 +99,9 @@ class DataRules:
             # A field whose new value has just the annotated class and no constraint needs no validator: 0.1 µs, where
             # validating a model of four fields takes 0.7.
             value = draft[name]
-            if value.__class__ is not plain.get(name) or (value.__class__ is Decimal and not value.is_finite()):
+            if value.__class__ is not plain.get(name) or (
+                value.__class__ is Decimal and not value.is_finite()
+            ):
                 return self.validated(draft, touched)
         return draft
 

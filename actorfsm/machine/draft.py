@@ -90,23 +90,23 @@ class Drafted(BaseModel):
     if TYPE_CHECKING:
         _turn: TurnView
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Write a data field, into the turn's draft."""
-        # Module functions, not methods: on a class with `__getattr__` each look-up on self costs 0.1 µs.
-        try:
-            turn = _get_turn(self)
-        except AttributeError:  # not in a turn: a validator at work, or an instance of the user's own
-            super().__setattr__(name, value)
-            return
-        draft = turn.draft
-        if draft is None:
-            draft = _open_for_write(self, turn, name)
-        elif name not in draft:
-            _check_field(self, name)
-        turn.touched.add(name)
-        draft[name] = value
+    if not TYPE_CHECKING:  # checkers know the fields of a machine, and accept no others
 
-    if not TYPE_CHECKING:
+        def __setattr__(self, name: str, value: Any) -> None:
+            """Write a data field, into the turn's draft."""
+            # Module functions, not methods: on a class with `__getattr__` each look-up on self costs 0.1 µs.
+            try:
+                turn = _get_turn(self)
+            except AttributeError:  # not in a turn: a validator at work, or an instance of the user's own
+                super().__setattr__(name, value)
+                return
+            draft = turn.draft
+            if draft is None:
+                draft = _open_for_write(self, turn, name)
+            elif name not in draft:
+                _check_field(self, name)
+            turn.touched.add(name)
+            draft[name] = value
 
         def __getattr__(self, name: str) -> Any:
             """Report a use after the turn; anything else is a plain missing attribute."""
@@ -156,8 +156,8 @@ class MutableField:
 class Drafts:
     """Instances of one machine class, each for one turn at a time.
 
-    An instance that nobody else holds when its turn ends is used again, which saves 0.4 µs of a turn. One that a task, a
-    closure or a traceback still holds is closed for good: every later use of it is a `StaleTurn`.
+    An instance that nobody else holds when its turn ends is used again, which saves 0.4 µs of a turn. One that a
+    task, a closure or a traceback still holds is closed for good: every later use of it is a `StaleTurn`.
     """
 
     __slots__ = ("_class", "_spare")
@@ -216,7 +216,9 @@ def _value(machine: Any, name: str) -> Any:
     try:
         return machine.__dict__[name]
     except KeyError:
-        raise AttributeError(f"{type(machine).__name__}.{name} has no value yet: the birth must set it") from None
+        raise AttributeError(
+            f"{type(machine).__name__}.{name} has no value yet: the birth must set it"
+        ) from None
 
 
 def _turn_of(machine: Any) -> Any:
@@ -258,7 +260,7 @@ _SPARES: Final = 16
 
 
 def _count_when_unshared() -> int:
-    """Return what `getrefcount` says in `Drafts.close` when only a turn and the frame that runs it hold the instance."""
+    """Return what `getrefcount` says in `Drafts.close` when only a turn and its frame hold the instance."""
 
     class Turn:
         machine: Any = None

@@ -25,7 +25,6 @@ from actorfsm.errors import DefinitionError
 from actorfsm.machine.builder import build_definition, marked_in
 from actorfsm.machine.checks import check_class, check_definition, check_names
 from actorfsm.machine.decorators import marks_of
-from actorfsm.machine.definition import Definition
 from actorfsm.machine.draft import Drafted, MutableField
 from actorfsm.machine.options import Directive, MachineOptions, MailboxPolicy, Redelivery, RestartPolicy
 from actorfsm.machine.signatures import resolve_now
@@ -33,10 +32,11 @@ from actorfsm.machine.signatures import resolve_now
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
-    from types import FrameType, GenericAlias
+    from types import GenericAlias
     from typing import Generic
 
     from actorfsm.event import Event
+    from actorfsm.machine.definition import Definition
 
 else:
     from types import GenericAlias
@@ -300,10 +300,7 @@ def _callers_names() -> dict[str, Any]:
 
     As pydantic and dataclasses do: there is no public way.
     """
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    while frame is not None:
-        module = str(frame.f_globals.get("__name__", ""))
-        if module != __name__ and not module.startswith("pydantic."):
-            return dict(frame.f_locals)
+    frame: Any = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    while str(frame.f_globals.get("__name__")).startswith((__name__, "pydantic.")):
         frame = frame.f_back
-    return {}
+    return dict(frame.f_locals)

@@ -1,13 +1,12 @@
 """The actor: one machine alive, and the spine of the house: its turn.
 
 Read `Actor.turn` from top to bottom: receive → select → hooks → commit → believe → perform. Two laws are visible in it:
-*nothing leaves before the commit*, and *memory changes only after the commit*. Until then hooks work on a draft; a refusal
-or a failure drops the draft, and there is nothing to undo.
+*nothing leaves before the commit*, and *memory changes only after the commit*. Until then hooks work on a draft; a
+refusal or a failure drops the draft, and there is nothing to undo.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +18,8 @@ from actorfsm.runtime import perform
 from actorfsm.runtime.turn import CURRENT, Turn
 
 if TYPE_CHECKING:
+    import asyncio
+
     from actorfsm.machine.definition import StateNode
     from actorfsm.runtime.envelope import Envelope, Settlement
     from actorfsm.runtime.kind import Kind
@@ -52,7 +53,16 @@ class Remembered:
 class Rare:
     """What few machines need: made when it is first needed, so that an idle machine is small."""
 
-    __slots__ = ("birth_waiters", "ids", "pause_key", "restarts", "resumed_at", "stop_reason", "stop_waiters", "streak")
+    __slots__ = (
+        "birth_waiters",
+        "ids",
+        "pause_key",
+        "restarts",
+        "resumed_at",
+        "stop_reason",
+        "stop_waiters",
+        "streak",
+    )
 
     def __init__(self) -> None:
         self.ids: dict[str, Remembered] = {}
@@ -115,7 +125,7 @@ class Actor:
         self.mailbox: Mailbox | None = None
         self.rare: Rare | None = None
 
-    async def turn(self, envelope: Envelope) -> bool:
+    async def turn(self, envelope: Envelope) -> bool:  # noqa: C901, PLR0912, PLR0915 -- the spine
         """Handle one event: receive → select → hooks → commit → believe → perform.
 
         Returns:
@@ -134,14 +144,14 @@ class Actor:
             turn.started_at = parts.time()
         reply: Any = None
         try:
-            # select: pure
+            # select, which is pure
             choice = select(self.node, event, machine)
-            if choice.__class__ is not Transition:
+            if not isinstance(choice, Transition):
                 perform.set_aside(turn, choice)
                 return True
             turn.choice = choice
             turn.writable = True
-            # hooks: before, exit, body, enter, on the draft; any of them may refuse
+            # then the hooks, each on the draft, each free to refuse
             for step in choice.steps:
                 turn.step = step
                 if step.arguments == 2:  # noqa: PLR2004 -- (old, new)
@@ -171,7 +181,9 @@ class Actor:
             elif draft is not self.data:
                 data = kind.rules.at_commit(draft, turn.touched)
             # believe: memory changes only after the commit
-            self.node, self.data, self.seq = choice.target, data, self.seq + 1
+            self.node = choice.target
+            self.data = data
+            self.seq += 1
             turn.committed, turn.data, turn.draft = True, data, None
         except BaseException as error:  # noqa: BLE001 -- every kind of failure ends the event, not the runtime (C13)
             return perform.roll_back(turn, error)

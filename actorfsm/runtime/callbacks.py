@@ -34,7 +34,7 @@ class Callbacks:
             return
         lane = self._lanes.get(envelope.machine_id)
         if lane is None:
-            self._lanes[envelope.machine_id] = lane = deque()
+            lane = self._lanes[envelope.machine_id] = deque[tuple["Envelope", "Outcome"]]()
             self._start(envelope.machine_id, lane)
         if len(lane) >= self._parts.limits.callbacks:
             self._report(envelope, f"{len(lane)} callbacks wait already: not called", None)

@@ -1,11 +1,12 @@
 """The dispatcher: whose turn is it, and on which path.
 
 Ready machines stand in one queue; each handles a few events and goes to its end, so that none starves another. Workers
-are tasks that exist only while something is ready: one drains the queue, and when a hook suspends it the next is started.
+are tasks that exist only while something is ready: one drains the queue, and when a hook suspends it the next is
+started.
 
 An ask to an idle machine with an empty mailbox may skip the queue: its turn runs inside the ask, in a task of its own
-(from Python 3.12) or, if all hooks of the class are plain functions, without any task. It is the same turn function on every
-path, and a budget per step of the event loop bounds them all.
+(from Python 3.12) or, if all hooks of the class are plain functions, without any task. It is the same turn function
+on every path, and a budget per step of the event loop bounds them all.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Final
 from actorfsm.errors import MachineStopped, MailboxFull, Quarantined, SystemFailed
 from actorfsm.machine.options import Overflow
 from actorfsm.runtime import perform
-from actorfsm.runtime.actor import IDLE, QUARANTINED, READY, RUNNING, STOPPED, Actor
+from actorfsm.runtime.actor import IDLE, QUARANTINED, READY, RUNNING, Actor
 from actorfsm.runtime.mailbox import Mailbox
-from actorfsm.runtime.reply import refuse, tell_accepted
+from actorfsm.runtime.reply import tell_accepted
 from actorfsm.runtime.tasks import EAGER, enter_task, leave_task, start_eagerly
 from actorfsm.runtime.turn import CURRENT
 
@@ -77,7 +78,13 @@ class Dispatcher:
         envelope.actor = actor
         envelope.machine_name = actor.kind.name
         status = actor.status
-        if status == IDLE and envelope.is_ask and self._budget > 0 and self._depth < self._max_depth and self.inline:
+        if (
+            status == IDLE
+            and envelope.is_ask
+            and self._budget > 0
+            and self._depth < self._max_depth
+            and self.inline
+        ):
             if actor.kind.is_plain:
                 self._run_plain(actor, envelope)
                 return
@@ -304,7 +311,7 @@ class Dispatcher:
         self._after_turn(actor)
 
     def _run_eagerly(self, actor: Actor, envelope: Envelope) -> None:
-        """Run the turn up to its first suspension here and now, in a task that the asker's cancellation does not reach."""
+        """Run the turn up to its first suspension here and now, in a task that the asker's cancellation spares."""
         self._begin_inline(actor, envelope)
         self._parts.counters.turns_eager += 1
         context = Context()

@@ -22,7 +22,6 @@ from actorfsm.errors import (
     MachineExists,
     MailboxFull,
     NoSuchMachine,
-    ReadOnly,
     SystemFailed,
     SystemStopping,
     WrongThread,
@@ -32,7 +31,6 @@ from actorfsm.ids import check_event_id, check_machine_id
 from actorfsm.machine.snapshot import Snapshot
 from actorfsm.runtime import perform
 from actorfsm.runtime.actor import RUNNING, Actor
-from actorfsm.runtime.dead_letter import DeadLetter
 from actorfsm.runtime.envelope import Envelope, Settlement
 from actorfsm.runtime.receipt import Receipt
 from actorfsm.runtime.ref import Ref
@@ -110,7 +108,7 @@ class Door:
         self._accept_ask(envelope)
         return envelope
 
-    async def ask_in_turn(
+    async def ask_in_turn(  # noqa: PLR0917 -- as `ask`, with the turn
         self,
         turn: Turn,
         target: Any,
@@ -119,7 +117,7 @@ class Door:
         event_id: str | None,
         headers: Mapping[str, str] | None,
     ) -> Any:
-        """Ask on behalf of a machine: at once, within what remains of its own deadline, refused if it closes a cycle."""
+        """Ask on behalf of a machine: at once, within what remains of its deadline, refused if it closes a cycle."""
         turn.check_open(event)
         self._check_thread(event)
         machine_id = target.id if isinstance(target, Ref) else target
@@ -181,8 +179,8 @@ class Door:
         if gave_up:
             waited_s = (envelope.deadline or 0.0) - envelope.accepted_at
             raise AskTimeout(
-                f"{envelope.machine_id} was still handling {type(envelope.event).__name__} after {waited_s:g} s: whether it "
-                "will be done is unknown; ask again with the same event_id",
+                f"{envelope.machine_id} was still handling {type(envelope.event).__name__} after {waited_s:g} s: "
+                "whether it will be done is unknown; ask again with the same event_id",
                 machine_id=envelope.machine_id,
                 event=envelope.event,
             )
@@ -199,7 +197,7 @@ class Door:
 
     # -- tell ---------------------------------------------------------------------------------------------------
 
-    def tell(  # noqa: PLR0913 -- what may be said of a message
+    def tell(
         self,
         machine_id: str,
         event: Event[Any, Any],
@@ -216,12 +214,15 @@ class Door:
         if reply_to is not None:
             check_machine_id(reply_to)
             if isinstance(event, Outcome):
-                raise InvalidEvent("an Outcome never causes another Outcome: leave reply_to= away", event=event)
+                raise InvalidEvent(
+                    "an Outcome never causes another Outcome: leave reply_to= away", event=event
+                )
         if turn is not None:
             turn.check_open(event)
             self._check_thread(event)
             receipt = turn.tell(machine_id, event, event_id, headers)
-            envelope = receipt._envelope  # noqa: SLF001 -- made here, by `prepare`
+            assert turn.outgoing is not None  # noqa: S101 -- it was put there just now
+            envelope = turn.outgoing[-1]
         else:
             self._check_thread(event)
             envelope = Envelope(event, machine_id, self._next_number(), self._time())
@@ -242,7 +243,12 @@ class Door:
     ) -> Receipt:
         """Queue a request to go to a state; see `Ref.request_transition`."""
         event = TransitionRequested(to=new_state)
-        told = None if callback is None else lambda outcome: callback(outcome.success, outcome.old, new_state)
+        if callback is None:
+            return self.tell(machine_id, event)
+
+        def told(outcome: Outcome) -> Any:
+            return callback(outcome.success, outcome.old, new_state)
+
         return self.tell(machine_id, event, callback=told)
 
     def snapshot(self, machine_id: str) -> Snapshot[Any]:
@@ -338,8 +344,8 @@ class Door:
         actor = self._actors.get(machine_id)
         if actor is not None:
             self._check_event(actor.kind, envelope)
-        elif not isinstance(event, Event):
-            raise InvalidEvent(f"{event!r} is not an event", machine_id=machine_id)
+        else:
+            _check_is_event(event, machine_id)
         return Receipt(envelope, self._parts, CURRENT.get), envelope
 
     def deliver(self, envelope: Envelope) -> None:
@@ -392,11 +398,15 @@ class Door:
         check_machine_id(machine_id)
         if kind.definition.initial is None:
             births = ", ".join(cls.__name__ for cls in kind.definition.births)
-            raise InvalidEvent(f"{kind.name} has no initial state: it is born by {births}", machine_id=machine_id)
+            raise InvalidEvent(
+                f"{kind.name} has no initial state: it is born by {births}", machine_id=machine_id
+            )
         known = self._actors.get(machine_id)
         if turn is not None and event_id is None:
             event_id = turn.next_ask_id()  # so that a repetition is answered from the record
-        if known is not None and (event_id is None or known.kind is not kind or not self._knows(known, event_id)):
+        if known is not None and (
+            event_id is None or known.kind is not kind or not self._knows(known, event_id)
+        ):
             raise MachineExists(f"{machine_id} exists already, as {known.kind.name}", machine_id=machine_id)
         if turn is None:
             envelope = Envelope(event, machine_id, self._next_number(), self._time())
@@ -422,8 +432,7 @@ class Door:
         machine_id = check_machine_id(envelope.machine_id)
         kind = self._parts.registry.births.get(type(envelope.event))
         if kind is None:
-            if not isinstance(envelope.event, Event):
-                raise InvalidEvent(f"{envelope.event!r} is not an event", machine_id=machine_id)
+            _check_is_event(envelope.event, machine_id)
             raise NoSuchMachine(
                 f"no machine {machine_id}: spawn it, or send an event that a birth transition takes "
                 f"({type(envelope.event).__name__} is none)",
@@ -466,7 +475,7 @@ class Door:
             self._refuse_class(kind, envelope)
         elif spec.mutable:
             envelope.event = copy_value(event)
-        if event.__class__ is TransitionRequested and type(event.to) is not kind.definition.state_class:
+        if isinstance(event, TransitionRequested) and type(event.to) is not kind.definition.state_class:
             raise InvalidEvent(
                 f"{event.to!r} is not a state of {kind.name}: it has those of {kind.definition.state_class.__name__}",
                 machine_id=envelope.machine_id,
@@ -474,9 +483,11 @@ class Door:
             )
 
     def _refuse_class(self, kind: Kind, envelope: Envelope) -> None:
-        event = envelope.event
+        event = cast("object", envelope.event)
         takes = ", ".join(sorted(spec.name for spec in kind.events.values() if spec.event_class is not Spawn))
-        what = type(event).__name__ if isinstance(event, Event) else f"{type(event).__name__}, which is no event"
+        what = (
+            type(event).__name__ if isinstance(event, Event) else f"{type(event).__name__}, which is no event"
+        )
         raise InvalidEvent(
             f"{kind.name} {envelope.machine_id} does not take {what}; it takes {takes}",
             machine_id=envelope.machine_id,
@@ -490,12 +501,14 @@ class Door:
         if known is None:
             rare.remember(envelope, actor.kind.options.remembered_ids)
             if actor.kind.events[type(envelope.event)].mutable:
-                rare.ids[envelope.event_id].event = copy_value(envelope.event)  # as it was sent, whatever a hook does to it
+                rare.ids[envelope.event_id].event = copy_value(
+                    envelope.event
+                )  # as it was sent, whatever a hook does to it
             return False
         same_content = known.event == envelope.event and known.birth_data == envelope.birth_data
         if type(known.event) is not type(envelope.event) or not same_content:
             raise EventIdConflict(
-                f"{actor.id} knows the event id {envelope.event_id!r} as a {type(known.event).__name__} with other content",
+                f"{actor.id} knows the event id {envelope.event_id!r} as another {type(known.event).__name__}",
                 machine_id=actor.id,
                 event=envelope.event,
             )
@@ -517,7 +530,12 @@ class Door:
         return True
 
     def _caused(
-        self, turn: Turn, event: Event[Any, Any], machine_id: Any, event_id: str, headers: Mapping[str, str] | None
+        self,
+        turn: Turn,
+        event: Event[Any, Any],
+        machine_id: Any,
+        event_id: str,
+        headers: Mapping[str, str] | None,
     ) -> Envelope:
         parent = turn.envelope
         envelope = Envelope(event, check_machine_id(machine_id), self._next_number(), self._time())
@@ -564,7 +582,9 @@ class Door:
             self._check_thread(event)
         if self._parts.stopping:
             if self._parts.failed_with is not None:
-                raise SystemFailed("the system has failed", machine_id=machine_id, event=event) from self._parts.failed_with
+                raise SystemFailed(
+                    "the system has failed", machine_id=machine_id, event=event
+                ) from self._parts.failed_with
             raise SystemStopping("the system is stopping, or has stopped", machine_id=machine_id, event=event)
 
     # -- deadlines ----------------------------------------------------------------------------------------------
@@ -628,5 +648,12 @@ def _within(timeout: Duration) -> float:
     except (TypeError, ValueError, OverflowError):
         timeout_s = nan
     if not 0 <= timeout_s <= MAX_TIMEOUT_S:
-        raise InvalidEvent(f"timeout={timeout!r}: give seconds or a timedelta, from 0 to {MAX_TIMEOUT_S:,.0f} s")
+        raise InvalidEvent(
+            f"timeout={timeout!r}: give seconds or a timedelta, from 0 to {MAX_TIMEOUT_S:,.0f} s"
+        )
     return timeout_s
+
+
+def _check_is_event(event: object, machine_id: str) -> None:
+    if not isinstance(event, Event):
+        raise InvalidEvent(f"a {type(event).__name__} is not an event", machine_id=machine_id)

@@ -1,7 +1,7 @@
 """The envelope: an event on its way, with all that must travel with it.
 
-The first group of attributes is what would cross a process border: plain data. The second is the sender's local half: how
-the answer gets back within this process.
+The first group of attributes is what would cross a process border: plain data. The second is the sender's local
+half: how the answer gets back within this process.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Settlement:
 
     __slots__ = ("duplicate", "error", "kind", "new", "old", "reason", "reply", "seq")
 
-    def __init__(  # noqa: PLR0913, PLR0917 -- a row of eight columns
+    def __init__(  # noqa: PLR0917 -- a row of eight columns
         self,
         kind: OutcomeKind,
         old: Any,
@@ -48,8 +48,8 @@ class Settlement:
 class Envelope:
     """An event on its way.
 
-    A plain class whose rare attributes are class-level defaults: an ask then sets six of them, which is 0.3 µs less than a
-    frozen dataclass of all.
+    A plain class whose rare attributes are class-level defaults: an ask then sets six of them, which is 0.3 µs less
+    than a frozen dataclass of all.
 
     Attributes:
         event: The event.

@@ -47,7 +47,7 @@ class Parts:
     sweeper: HookSweeper
     timers: Timers
 
-    def __init__(  # noqa: PLR0913, PLR0917 -- the composition root names every part once
+    def __init__(  # noqa: PLR0917 -- the composition root names every part once
         self,
         clock: Clock,
         random: Random,
@@ -73,10 +73,10 @@ class Parts:
         self.failed_with: BaseException | None = None
         self.changed: list[asyncio.Future[None]] = []
         """Who waits for the system to come to rest."""
-        self.on_failure: Callable[[BaseException], None] = lambda error: None
+        self.on_failure: Callable[[BaseException], None] = lambda _error: None
 
     def guarded(self, function: Callable[..., None]) -> Callable[..., None]:
-        """Return the function as a callback of the event loop: what it raises ends the system, and is not only logged."""
+        """Return the function as a callback of the event loop: what it raises ends the system, not just a log."""
 
         def call(*arguments: Any) -> None:
             try:

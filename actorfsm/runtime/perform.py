@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from actorfsm.errors import (
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from actorfsm.event import Outcome, OutcomeKind
     from actorfsm.machine.definition import Choice, Step, Transition
     from actorfsm.runtime.actor import Actor
-    from actorfsm.runtime.parts import Parts
 
 __all__ = [
     "Interrupted",
@@ -63,7 +63,8 @@ def refusal(step: Step, verdict: Any) -> BaseException:
         verdict.close()
         return TypeError(f"{step.name} returned a coroutine: write it as `async def`")
     return TypeError(
-        f"{step.name} returned {type(verdict).__name__}; a hook returns True or None to allow, False or a Veto to refuse"
+        f"{step.name} returned {type(verdict).__name__}; a hook returns True or None to allow, False or a Veto to "
+        "refuse"
     )
 
 
@@ -133,7 +134,9 @@ def roll_back(turn: Turn, error: BaseException) -> bool:
     if isinstance(error, Veto):
         by = turn.step.name if turn.step is not None else getattr(error, "by", "guard")
         reason = str(error.reason)
-        text = f"{actor.id}: {type(envelope.event).__name__} was refused by {by}" + (f": {reason}" if reason else "")
+        text = f"{actor.id}: {type(envelope.event).__name__} was refused by {by}" + (
+            f": {reason}" if reason else ""
+        )
         vetoed = Vetoed(text, by=by, reason=reason, machine_id=actor.id, event=envelope.event)
         settle(actor, envelope, "vetoed", turn.old, turn.new, error=vetoed, reason=reason, hook=by, turn=turn)
     else:
@@ -156,13 +159,16 @@ def failure_of(turn: Turn, error: BaseException) -> HookFailed:
         error = error.__cause__ or error
     said = safe_text(error)
     failure = HookFailed(
-        f"{actor.id}: {type(event).__name__} failed in {hook}: {type(error).__name__}" + (f": {said}" if said else ""),
+        f"{actor.id}: {type(event).__name__} failed in {hook}: {type(error).__name__}"
+        + (f": {said}" if said else ""),
         hook=hook,
         machine_id=actor.id,
         event=event,
     )
     failure.__cause__ = error
-    _add_note(error, f"while {actor.id} handled {type(event).__name__} {actor.kind.parts.event_id(turn.envelope)}")
+    _add_note(
+        error, f"while {actor.id} handled {type(event).__name__} {actor.kind.parts.event_id(turn.envelope)}"
+    )
     return failure
 
 
@@ -177,10 +183,8 @@ def _interruption(turn: Turn) -> BaseException:
 
 
 def _add_note(error: BaseException, note: str) -> None:
-    try:
+    with suppress(Exception):  # a note is a courtesy; an evil exception may refuse it
         error.add_note(note)
-    except Exception:  # noqa: BLE001, S110 -- a note is a courtesy; an evil exception may refuse it
-        pass
 
 
 # -- after-hooks ----------------------------------------------------------------------------------------------------
@@ -229,7 +233,7 @@ async def _run_detached(origin: Turn, choice: Transition, step: Step, data: dict
     turn.data = data
     machine = turn.machine = actor.kind.drafts.open(turn)
     CURRENT.set(turn)
-    arguments = (choice.old, choice.new) if step.arguments == 2 else (choice.old, choice.new, origin.envelope.event)  # noqa: PLR2004
+    arguments = (choice.old, choice.new, origin.envelope.event)[: step.arguments]
     try:
         async with asyncio.timeout(step.timeout_s):
             result = step.function(machine, *arguments)
@@ -249,7 +253,7 @@ async def _run_detached(origin: Turn, choice: Transition, step: Step, data: dict
 # -- the one place where an event ends --------------------------------------------------------------------------------
 
 
-def settle(  # noqa: PLR0913, PLR0917 -- the columns of an outcome
+def settle(  # noqa: C901, PLR0913, PLR0917 -- the columns of an outcome, and who waits for it
     actor: Actor,
     envelope: Envelope,
     kind: OutcomeKind,
@@ -290,10 +294,14 @@ def settle(  # noqa: PLR0913, PLR0917 -- the columns of an outcome
     if parts.sinks:
         record = record_of(actor, envelope, kind, turn, reason, hook, error, old, new, duplicate=duplicate)
         (parts.emit_outside if turn is None else parts.emit)(record)
-    if envelope.keeps_settlement:  # after the record: duplicates that waited for this outcome have records of their own
+    if (
+        envelope.keeps_settlement
+    ):  # after the record: duplicates that waited for this outcome have records of their own
         if envelope.is_ask:
             reply = _unshared(reply)  # the asker has the other one, and may do with it what it likes
-        _conclude(actor, envelope, Settlement(kind, old, new, reply, error, reason, actor.seq, duplicate=duplicate))
+        _conclude(
+            actor, envelope, Settlement(kind, old, new, reply, error, reason, actor.seq, duplicate=duplicate)
+        )
 
 
 def settle_unhandled(actor: Actor, envelope: Envelope, turn: Turn | None) -> None:
@@ -362,7 +370,7 @@ def settle_duplicate(actor: Actor, envelope: Envelope, settlement: Settlement) -
     )
 
 
-def record_of(  # noqa: PLR0913, PLR0917 -- the columns of a record
+def record_of(  # noqa: PLR0917 -- the columns of a record
     actor: Actor,
     envelope: Envelope,
     name: str,

@@ -97,14 +97,14 @@ class Receipt:
         return f"<Receipt of {type(envelope.event).__name__} for {envelope.machine_id}: {how}>"
 
     def _check_not_own_turn(self) -> None:
-        """A hook that waits for what leaves after its own commit, or for its own machine's next turn, waits for ever."""
+        """A hook that waits for what its own commit lets out, or for its machine's next turn, waits for ever."""
         turn = self._current_turn()
         if turn is None or turn.closed or not turn.holds_machine:
             return
         if self._envelope.sender is turn or self._envelope.machine_id == turn.machine_id:
             raise AskCycle(
-                f"{turn.machine_id} would wait in its own turn for {type(self._envelope.event).__name__}, which is handled "
-                "after it; do not await the receipt in a hook",
+                f"{turn.machine_id} would wait in its own turn for {type(self._envelope.event).__name__}, which is "
+                "handled after it; do not await the receipt in a hook",
                 path=(turn.machine_id, self._envelope.machine_id),
                 machine_id=self._envelope.machine_id,
                 event=self._envelope.event,

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["Post", "Ref"]
 
 ReplyT = TypeVar("ReplyT")
-MachineT = TypeVar("MachineT", default=Any)
+# Covariant: what takes the events of orders may be a special order.
+MachineT = TypeVar("MachineT", default=Any, covariant=True)
 
 
 class Post(Protocol):
@@ -32,9 +33,11 @@ class Post(Protocol):
         timeout: Duration | None,  # noqa: ASYNC109 -- a deadline of the event, not of this call alone
         event_id: str | None,
         headers: Mapping[str, str] | None,
-    ) -> Any: ...
+    ) -> Any:
+        """Send an event and wait for its reply."""
+        ...
 
-    def tell(  # noqa: PLR0913 -- what may be said of a message
+    def tell(
         self,
         machine_id: str,
         event: Event[Any, Any],
@@ -44,13 +47,19 @@ class Post(Protocol):
         callback: Callable[[Outcome], Any] | None,
         reply_to: str | None,
         timeout: Duration | None,
-    ) -> Receipt: ...
+    ) -> Receipt:
+        """Send an event and go on."""
+        ...
 
     def request_transition(
         self, machine_id: str, new_state: Enum, callback: Callable[[bool, Any, Any], Any] | None
-    ) -> Receipt: ...
+    ) -> Receipt:
+        """Ask a machine to go to a state."""
+        ...
 
-    def snapshot(self, machine_id: str) -> Snapshot[Any]: ...
+    def snapshot(self, machine_id: str) -> Snapshot[Any]:
+        """Return a machine's last committed state."""
+        ...
 
 
 class Ref(Generic[MachineT]):
@@ -97,7 +106,9 @@ class Ref(Generic[MachineT]):
             MailboxFull, NoSuchMachine, MachineStopped, Quarantined, SystemStopping, InvalidEvent, EventIdConflict,
                 WrongThread: It was not accepted.
         """
-        reply: ReplyT = await self._post.ask(self.id, event, timeout=timeout, event_id=event_id, headers=headers)
+        reply: ReplyT = await self._post.ask(
+            self.id, event, timeout=timeout, event_id=event_id, headers=headers
+        )
         return reply
 
     def tell(
@@ -144,7 +155,8 @@ class Ref(Generic[MachineT]):
 
         Args:
             new_state: A member of the machine's Enum.
-            callback: Called after the turn with `(success, old, new)`: `old` is the state it was in, `new` the one asked
+            callback: Called after the turn with `(success, old, new)`: `old` is the state it was in, `new` the one
+            asked
                 for.
 
         Returns:

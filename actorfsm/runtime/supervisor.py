@@ -66,7 +66,9 @@ class DynamicSupervisor:
             perform.never_born(actor, queue.popleft())
         if queue:
             if not isinstance(queue[0].event, Spawn):
-                actor.data = self._kind.rules.before_birth()  # what a refused spawn was given was for that one only
+                actor.data = (
+                    self._kind.rules.before_birth()
+                )  # what a refused spawn was given was for that one only
             return
         actor.status = STOPPED
         if mailbox is not None:
@@ -84,17 +86,28 @@ class DynamicSupervisor:
         actor, envelope = turn.actor, turn.envelope
         policy = self._options.redelivery
         # A machine that is to stop after this event has no use for a pause, and would not come to its end in one.
-        stops = turn.interruption == "stopping" or (actor.rare is not None and actor.rare.stop_reason is not None)
+        stops = turn.interruption == "stopping" or (
+            actor.rare is not None and actor.rare.stop_reason is not None
+        )
         if envelope.attempt < policy.attempts and not stops:
             self._redeliver(actor, envelope)
             return
         if policy.attempts:
             self._parts.bury(envelope, f"poison: failed {envelope.attempt + 1} times, last with {failure}")
             perform.settle(
-                actor, envelope, "dead_lettered", turn.old, turn.new, error=failure, hook=failure.hook, turn=turn
+                actor,
+                envelope,
+                "dead_lettered",
+                turn.old,
+                turn.new,
+                error=failure,
+                hook=failure.hook,
+                turn=turn,
             )
         else:
-            perform.settle(actor, envelope, "failed", turn.old, turn.new, error=failure, hook=failure.hook, turn=turn)
+            perform.settle(
+                actor, envelope, "failed", turn.old, turn.new, error=failure, hook=failure.hook, turn=turn
+            )
         if stops or actor.node.parent is None:
             return
         cause = failure.__cause__ or failure
@@ -118,13 +131,22 @@ class DynamicSupervisor:
         else:
             failure = perform.failure_of(turn, error)
             perform.settle(
-                actor, turn.envelope, "failed", turn.old, turn.new, error=failure, hook=failure.hook, turn=turn
+                actor,
+                turn.envelope,
+                "failed",
+                turn.old,
+                turn.new,
+                error=failure,
+                hook=failure.hook,
+                turn=turn,
             )
         if actor.status == STOPPED:
             return  # the system is going down
         if actor.node.parent is None:
             self.birth_failed(actor)
-            if actor.status == RUNNING:  # the next event gives birth too, and the worker stayed behind with the hook
+            if (
+                actor.status == RUNNING
+            ):  # the next event gives birth too, and the worker stayed behind with the hook
                 self._go_on(actor)
         elif actor.rare is not None and actor.rare.stop_reason is not None:
             self.stop_now(actor)
@@ -200,7 +222,9 @@ class DynamicSupervisor:
         for envelope in [envelope for lane in lanes for envelope in (lane or ()) if envelope.is_ask]:
             mailbox.remove(envelope)
             error = Quarantined(
-                f"{actor.id} was quarantined before it came to this event", machine_id=actor.id, event=envelope.event
+                f"{actor.id} was quarantined before it came to this event",
+                machine_id=actor.id,
+                event=envelope.event,
             )
             perform.end_undelivered(actor, envelope, error)
 
@@ -213,7 +237,9 @@ class DynamicSupervisor:
         rare.streak = 0
         self._record(actor, "released", "without the events that were held" if discard else "", None)
         if discard and actor.mailbox is not None:
-            error = Quarantined(f"{actor.id} was released without the events that were held", machine_id=actor.id)
+            error = Quarantined(
+                f"{actor.id} was released without the events that were held", machine_id=actor.id
+            )
             for envelope in actor.mailbox.drain():
                 perform.end_undelivered(actor, envelope, error)
             actor.mailbox = None
@@ -262,7 +288,9 @@ class DynamicSupervisor:
             actor.mailbox = None
         actor.status = STOPPED
         if actor.node.parent is None:
-            self._parts.registry.actors.pop(actor.id, None)  # who waits for its birth shall find no trace of it
+            self._parts.registry.actors.pop(
+                actor.id, None
+            )  # who waits for its birth shall find no trace of it
         _wake(rare.stop_waiters)
         _wake(rare.birth_waiters)
 

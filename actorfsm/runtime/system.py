@@ -10,7 +10,7 @@ from collections import deque
 from contextlib import suppress
 from random import SystemRandom
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Generic
+from typing import TYPE_CHECKING, Any, Final, Generic, cast
 
 from typing_extensions import TypeVar
 
@@ -26,7 +26,6 @@ from actorfsm.errors import (
 )
 from actorfsm.ids import EventIds, check_machine_id
 from actorfsm.machine.checks import check_system
-from actorfsm.machine.snapshot import Snapshot
 from actorfsm.runtime.actor import QUARANTINED, STOPPED
 from actorfsm.runtime.callbacks import Callbacks
 from actorfsm.runtime.dispatcher import Dispatcher
@@ -52,6 +51,7 @@ if TYPE_CHECKING:
 
     from actorfsm.event import Event, Outcome
     from actorfsm.machine.machine import Machine
+    from actorfsm.machine.snapshot import Snapshot
     from actorfsm.runtime.actor import Actor
     from actorfsm.runtime.dead_letter import DeadLetter
     from actorfsm.runtime.receipt import Receipt
@@ -85,7 +85,7 @@ class ActorSystem(Generic[ServicesT]):
         Unsupported: A journal was given.
     """
 
-    def __init__(  # noqa: PLR0913 -- the composition root; all but the machines have defaults
+    def __init__(
         self,
         *machines: type[Machine[Any, Any]],
         services: ServicesT | None = None,
@@ -99,7 +99,8 @@ class ActorSystem(Generic[ServicesT]):
     ) -> None:
         if journal is not None:
             raise Unsupported(
-                f"journal={journal!r}: this release keeps everything in memory and forgets it at the end; leave journal= away"
+                f"journal={journal!r}: this release keeps everything in memory and forgets it at the end; leave "
+                "journal= away"
             )
         if not machines:
             raise DefinitionError("a system needs at least one machine class: ActorSystem(Order)")
@@ -142,7 +143,9 @@ class ActorSystem(Generic[ServicesT]):
         parts.deadlines = DeadlineWheel(loop, parts.guarded(parts.door.expire))
         ready: deque[Actor] = deque()
         parts.dispatcher = Dispatcher(parts, ready, inline=self._inline)
-        parts.sweeper = HookSweeper(loop, parts.dispatcher.running_turns, parts.guarded(parts.dispatcher.overdue))
+        parts.sweeper = HookSweeper(
+            loop, parts.dispatcher.running_turns, parts.guarded(parts.dispatcher.overdue)
+        )
         parts.on_failure = self._fail
         self._watch = TaskWatch.install(loop, adopt)
         self._body = asyncio.current_task()
@@ -372,11 +375,15 @@ class ActorSystem(Generic[ServicesT]):
         self._alive(machine_id)
         return self._started().snapshot(machine_id)
 
-    def ids(self, machine_class: type[Machine[Any, Any]] | None = None, *, state: Enum | None = None) -> list[str]:
+    def ids(
+        self, machine_class: type[Machine[Any, Any]] | None = None, *, state: Enum | None = None
+    ) -> list[str]:
         """Return the ids of the machines alive, of one class, in one state."""
         kind = None if machine_class is None else self._kind(machine_class)
         return [
-            actor.id for actor in self._parts.registry.of_kind(kind) if state is None or actor.node.member is state
+            actor.id
+            for actor in self._parts.registry.of_kind(kind)
+            if state is None or actor.node.member is state
         ]
 
     def stats(self) -> Stats:
@@ -431,9 +438,9 @@ def _sinks(trace: Any) -> tuple[Sink, ...]:
     if trace == DEFAULT_TRACE:
         return (StructlogSink(),)
     if callable(trace):
-        return (trace,)
+        return (cast("Sink", trace),)
     with suppress(TypeError):
-        sinks = tuple(trace)
-        if all(callable(sink) for sink in sinks):
-            return sinks
+        sinks: list[Any] = list(trace)
+        if all(map(callable, sinks)):
+            return tuple(sinks)
     raise DefinitionError(f"trace={trace!r}: give a sink (a callable that takes a Record), several, or None")

@@ -1,7 +1,7 @@
 """The one place where tasks are made, and where tasks that a hook starts are noticed.
 
-A task of the runtime never inherits the context of whoever happened to cause it: otherwise every later line of a machine
-would carry the first request's id.
+A task of the runtime never inherits the context of whoever happened to cause it: otherwise every later line of a
+machine would carry the first request's id.
 """
 
 from __future__ import annotations
@@ -38,9 +38,8 @@ def start_eagerly(
     coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: Context
 ) -> asyncio.Task[None]:
     """Start a task in a clean context; it runs at once, up to its first suspension (from Python 3.12 on)."""
-    if not EAGER:
-        return start_task(coroutine, loop, context)
-    return asyncio.Task(coroutine, loop=loop, context=context, name=NAME, eager_start=True)
+    options: dict[str, Any] = {"eager_start": True} if EAGER else {}  # unknown to Python 3.11
+    return asyncio.Task(coroutine, loop=loop, context=context, name=NAME, **options)
 
 
 class TaskWatch:
@@ -55,13 +54,15 @@ class TaskWatch:
         self._users = 0
 
     @classmethod
-    def install(cls, loop: asyncio.AbstractEventLoop, adopt: Callable[[asyncio.Future[Any]], None]) -> TaskWatch:
+    def install(
+        cls, loop: asyncio.AbstractEventLoop, adopt: Callable[[asyncio.Future[Any]], None]
+    ) -> TaskWatch:
         """Watch the loop, or share the watch that is there."""
-        watch: Any = loop.get_task_factory()
-        if not isinstance(watch, cls):
-            watch = cls(adopt, watch)
+        factory: Any = loop.get_task_factory()
+        watch = factory if isinstance(factory, cls) else cls(adopt, factory)
+        if watch is not factory:
             loop.set_task_factory(watch)
-        watch._users += 1
+        watch._users += 1  # noqa: SLF001 -- its own class
         return watch
 
     def uninstall(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -70,7 +71,9 @@ class TaskWatch:
         if self._users == 0 and loop.get_task_factory() is self:
             loop.set_task_factory(self._previous)
 
-    def __call__(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Future[Any]:
+    def __call__(
+        self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
+    ) -> asyncio.Future[Any]:
         """Make the task, and tell the turn in which it is made."""
         task: asyncio.Future[Any]
         if self._previous is None:

@@ -1,8 +1,8 @@
 """Deadlines on the loop's clock, with as few handles of the loop as can be.
 
 An ask's deadline is an entry in a coarse wheel: 0.15 µs, where a `call_later` for each costs 2.4 and would halve the
-throughput. A hook's deadline is a number on its turn that a sweeper looks at when it is due. No handle keeps the context
-of whoever happened to set it: it serves others too, and their lines would carry that one's variables.
+throughput. A hook's deadline is a number on its turn that a sweeper looks at when it is due. No handle keeps the
+context of whoever happened to set it: it serves others too, and their lines would carry that one's variables.
 """
 
 from __future__ import annotations

@@ -117,8 +117,8 @@ class Turn:
         """Return the error for a change where only looking is allowed."""
         where = "a guard" if self.step is None else f"the after-hook {self.step.name}"
         return ReadOnly(
-            f"{where} of {self.actor.id} may look but not change or send; do it in the transition's body or in an enter "
-            "hook",
+            f"{where} of {self.actor.id} may look but not change or send; do it in the transition's body or in an "
+            "enter hook",
             machine_id=self.actor.id,
             event=self.envelope.event,
         )
@@ -161,7 +161,11 @@ class Turn:
                 event=event,
             )
         _, envelope = self.actor.kind.parts.door.prepare(
-            self.actor.id, event, self, derive_id(self.actor.kind.parts.event_id(self.envelope), "raise", len(self.own_events) + 1), None
+            self.actor.id,
+            event,
+            self,
+            derive_id(self.actor.kind.parts.event_id(self.envelope), "raise", len(self.own_events) + 1),
+            None,
         )
         envelope.own_depth = depth
         self.own_events.append(envelope)
@@ -177,8 +181,8 @@ class Turn:
         """Raise `StaleTurn` if the turn is over."""
         if self.closed:
             raise StaleTurn(
-                f"{type(event).__name__} was sent by what a hook of {self.actor.id} left behind; send it from a callback "
-                "or from code of your own, outside the machine",
+                f"{type(event).__name__} was sent by what a hook of {self.actor.id} left behind; send it from a "
+                "callback or from code of your own, outside the machine",
                 machine_id=self.actor.id,
                 event=event,
             )
@@ -239,7 +243,7 @@ def checked_headers(headers: Mapping[str, str], count: int, size: int) -> dict[s
         InvalidEvent: Not strings, or more than the limits allow.
     """
     try:
-        copied = dict(headers)
+        copied: dict[Any, Any] = dict(headers)
     except (TypeError, ValueError):
         raise InvalidEvent("headers are a mapping of strings") from None
     if len(copied) > count:

@@ -1,9 +1,10 @@
 """What the project proves itself with, for the machines of its users.
 
-A simulated loop and clock, systems that keep a trace and notes of their senders, the checker, faults at every await. The
-fixtures and the marker for pytest come by themselves where pytest is installed; without it, this package works as well.
+A simulated loop and clock, systems that keep a trace and notes of their senders, the checker, faults at every await.
+The fixtures and the marker for pytest come by themselves where pytest is installed; without it, this package works
+as well.
 
-Its parts are loaded when they are first used: whoever has the package installed pays for them in no test run but his own.
+Its parts are loaded when they are first used: who has the package installed pays for them in no test run but his own.
 """
 
 from __future__ import annotations
@@ -20,14 +21,26 @@ if TYPE_CHECKING:
     from actorfsm.testing.simulation import SimulatedSystem, Trace
 
 __all__ = [
-    # run a scenario
-    *("simulate", "observe", "SimLoop", "SimDeadlock", "SimLeftovers", "SimOverrun"),
-    # a system to run in it
-    *("SimulatedSystem", "VirtualClock", "Trace", "Note"),
-    # judge it
-    *("check", "Facts", "Violation", "ContractBroken"),
-    # break it
-    *("sweep", "Faults", "CANCEL", "CANCEL_TWICE", "EVIL", "raising"),
+    "CANCEL",
+    "CANCEL_TWICE",
+    "EVIL",
+    "ContractBroken",
+    "Facts",
+    "Faults",
+    "Note",
+    "SimDeadlock",
+    "SimLeftovers",
+    "SimLoop",
+    "SimOverrun",
+    "SimulatedSystem",
+    "Trace",
+    "Violation",
+    "VirtualClock",
+    "check",
+    "observe",
+    "raising",
+    "simulate",
+    "sweep",
 ]
 
 _HOMES = {

@@ -1,28 +1,37 @@
 """The checker: was the contract kept? Judges a trace, and the notes of those who sent the events, after the fact.
 
-Pure: it reads records and notes and knows nothing of how they came about, so that the same code judges our campaigns and
-the machines of users. It never compares one counter of the runtime with another.
+Pure: it reads records and notes and knows nothing of how they came about, so that the same code judges our campaigns
+and the machines of users. It never compares one counter of the runtime with another.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import BaseModel
 
 from actorfsm.errors import AskTimeout, Discarded, Expired, HookFailed, Unhandled, Vetoed
-from actorfsm.event import Event
-from actorfsm.testing.notes import Note, Resolution
 from actorfsm.values import shares_nothing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from actorfsm.runtime.stats import Stats
+    from actorfsm.testing.notes import Note, Resolution
     from actorfsm.trace import Record
 
-__all__ = ["OUTCOMES", "ContractBroken", "Facts", "Violation", "check", "check_account", "check_notes", "check_trace"]
+__all__ = [
+    "OUTCOMES",
+    "ContractBroken",
+    "Facts",
+    "Violation",
+    "check",
+    "check_account",
+    "check_notes",
+    "check_trace",
+]
 
 OUTCOMES: Final = frozenset({"committed", "vetoed", "unhandled", "failed", "expired", "dead_lettered"})
 """Names of records that end an event."""
@@ -201,10 +210,12 @@ class _TraceCheck:
 
     def _applied_once(self, line: int, record: Record, life: _Life) -> None:
         before = life.applied.get(record.event_id)
-        # Its cause may have been applied twice by right: under one id at two machines, or at one that was stopped.
-        if before is not None and self._commits[record.causation_id or ""] < 2:  # noqa: PLR2004
+        if before is not None:
             # Each id that displaces another is one of an event that ended since, or ends later: so many must there be.
-            if life.ended - before <= self._facts.remembered.get(record.machine, _REMEMBERED):
+            forgotten = life.ended - before > self._facts.remembered.get(record.machine, _REMEMBERED)
+            # Its cause may have been applied twice by right: under one id at two machines, or at one that was stopped.
+            caused_twice = self._commits[record.causation_id or ""] > 1
+            if not forgotten and not caused_twice:
                 self._say("C24", line, record, "the event id was applied before, this is no duplicate of it")
         if record.name == "committed":
             life.applied[record.event_id] = life.ended
@@ -274,13 +285,14 @@ class _NoteCheck:
                 self._by_id[record.machine_id, record.event_id].append(line)
         self._order: dict[tuple[str, str, str], _Order] = {}
         self._claimed: set[int] = set()
+        self._copied: dict[type, bool] = {}
         self._outside = frozenset(record.machine_id for record in records if record.machine in facts.waiting)
 
     def run(self, notes: Iterable[Note]) -> list[Violation]:
         for note in notes:
             lines = self._lines_of(note)
-            for line in lines[1:]:
-                self._say("C7", line, note, f"has a second outcome, {self._records[line - 1].name}")
+            for extra in lines[1:]:
+                self._say("C7", extra, note, f"has a second outcome, {self._records[extra - 1].name}")
             line = lines[0] if lines else None
             if note.receipt is None:
                 self._asked(note, line)
@@ -296,10 +308,17 @@ class _NoteCheck:
             return lines
         if note.how == "spawn":
             return self._births(note)
-        return [] if _is_immutable(type(note.event)) else self._equal_to(note)
+        return self._equal_to(note) if self._is_copied(note.event) else []
+
+    def _is_copied(self, event: Any) -> bool:
+        """Return whether the door makes a copy of such an event, because it could be changed."""
+        cls: type[Any] = type(event)
+        if cls not in self._copied:
+            self._copied[cls] = issubclass(cls, BaseModel) and not shares_nothing(cls)
+        return self._copied[cls]
 
     def _equal_to(self, note: Note) -> list[int]:
-        """Find the event by its value: it was copied at the door, because it could be changed."""
+        """Find an event that was copied at the door by its value."""
         for line, record in enumerate(self._records[note.line :], note.line + 1):
             if (
                 record.name in OUTCOMES
@@ -366,7 +385,9 @@ class _NoteCheck:
                 if line is None and self._at_rest:
                     self._say("C7", None, note, "got AskTimeout, and the event is lost")
                 elif line is not None and self._had_ended(note, line):
-                    self._say("C8", line, note, "got AskTimeout although the event had ended: the reply was lost")
+                    self._say(
+                        "C8", line, note, "got AskTimeout although the event had ended: the reply was lost"
+                    )
             case _:
                 if line is not None and self._records[line - 1].name != "dead_lettered":
                     name = self._records[line - 1].name
@@ -389,10 +410,17 @@ class _NoteCheck:
                 isinstance(how.refusal, Discarded) or self._records[line - 1].name != "dead_lettered"
             ):
                 name = self._records[line - 1].name
-                self._say("C7", line, note, f"was refused with {type(how.refusal).__name__}, but the event was {name}")
+                self._say(
+                    "C7",
+                    line,
+                    note,
+                    f"was refused with {type(how.refusal).__name__}, but the event was {name}",
+                )
         elif how.outcome is None:
             # An event that a machine raises has no receipt for its machine to see: discarded, it just ends.
-            if self._at_rest and not (note.how == "message" and note.sender == note.machine_id and line is None):
+            if self._at_rest and not (
+                note.how == "message" and note.sender == note.machine_id and line is None
+            ):
                 self._say("C7", line, note, "was accepted and has no outcome")
         elif line is None:
             self._say("C7", None, note, f"was {how.outcome.kind}, but the trace has no outcome")
@@ -416,7 +444,12 @@ class _NoteCheck:
         if len(note.calls) > 1:
             self._say("C7", line, note, f"its callback was called {len(note.calls)} times")
         if how.outcome is not None and note.calls[0] != how.outcome:
-            self._say("C7", line, note, f"its callback was told {note.calls[0].kind}, its receipt {how.outcome.kind}")
+            self._say(
+                "C7",
+                line,
+                note,
+                f"its callback was told {note.calls[0].kind}, its receipt {how.outcome.kind}",
+            )
 
     def _waited_for_commit(self, note: Note, line: int | None, how: Resolution) -> None:
         """A message of a machine leaves if, and only if, the turn that sent it was committed."""
@@ -436,7 +469,9 @@ class _NoteCheck:
         own = note.sender == note.machine_id
         again = turn.machine in self._facts.redelivering
         if own and committed and line is None and how.refusal is None and not again:
-            self._say("C7", None, note, "was committed by the machine that sent it to itself, and has no outcome")
+            self._say(
+                "C7", None, note, "was committed by the machine that sent it to itself, and has no outcome"
+            )
         if not committed and not isinstance(how.refusal, Discarded) and (line is not None or not own):
             self._say("C2", line, note, f"left although the turn that sent it was {turn.name}")
         if committed and isinstance(how.refusal, Discarded) and not again:
@@ -460,11 +495,6 @@ class _NoteCheck:
     def _say(self, rule: str, line: int | None, note: Note, text: str, *, swap: bool = False) -> None:
         told = f"{text}: {note}" if swap else f"{note} {text}"
         self._found.append(Violation(rule, line, told))
-
-
-@cache
-def _is_immutable(event_class: type) -> bool:
-    return issubclass(event_class, Event) and shares_nothing(event_class)
 
 
 def _name(state: object) -> str | None:
@@ -501,10 +531,10 @@ def check_account(records: Sequence[Record], stats: Stats, *, at_rest: bool = Tr
     for name in sorted(OUTCOMES - {"dead_lettered"}):  # the trace also has those that were never accepted
         seen = sum(1 for record in records if record.name == name)
         if seen != stats.outcomes[name]:
-            found.append(Violation("C7", None, f"{stats.outcomes[name]} {name} are counted, the trace has {seen}"))
+            found.append(
+                Violation("C7", None, f"{stats.outcomes[name]} {name} are counted, the trace has {seen}")
+            )
     left = stats.in_flight + stats.outgoing + stats.pending_asks
     if at_rest and left:
         found.append(Violation("C7", None, f"{left} events or asks are still on their way at rest: {stats}"))
     return found
-
-

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from actorfsm.clock import seconds
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["START", "VirtualClock", "parse_duration"]
 
-START: Final = datetime(2026, 1, 1, tzinfo=timezone.utc)
+START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """The time of day at which simulations begin, unless they say otherwise."""
 
 _UNITS_S: Final = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
@@ -41,7 +41,7 @@ class VirtualClock:
     def __init__(self, start: datetime = START) -> None:
         if start.tzinfo is None:
             raise ValueError("start= needs a time zone: datetime(2026, 1, 1, tzinfo=timezone.utc)")
-        self.start: Final = start.astimezone(timezone.utc)
+        self.start: Final = start.astimezone(UTC)
 
     def now(self) -> datetime:
         """Return the time of day, in UTC, aware."""
@@ -105,7 +105,7 @@ def _seconds_of(text: str) -> float:
 def _simulated_loop() -> SimLoop:
     loop = asyncio.get_running_loop()
     if not isinstance(loop, SimLoop):
-        raise RuntimeError(
+        raise RuntimeError(  # noqa: TRY004 -- the loop that runs is no argument
             f"time cannot be advanced on a {type(loop).__name__}: run the test on the simulated loop "
             "(`actorfsm.testing.simulate`, or the marker `actor_seeds`)"
         )

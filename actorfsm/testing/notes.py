@@ -96,5 +96,3 @@ def resolve(receipt: Receipt) -> Resolution:
     waiting.close()
     waiter.cancel()
     return Resolution()
-
-

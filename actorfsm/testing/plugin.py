@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import pytest
 
@@ -52,7 +52,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known."""
     config.addinivalue_line(
-        "markers", f"{MARKER}(count): run the test under so many seeds, from 0; a coroutine on the simulated loop"
+        "markers",
+        f"{MARKER}(count): run the test under so many seeds, from 0; a coroutine on the simulated loop",
     )
 
 
@@ -74,7 +75,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def _count(item: pytest.Item, marker: pytest.Mark) -> int:
     count = marker.args[0] if len(marker.args) == 1 and not marker.kwargs else None
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise pytest.UsageError(f"{item.nodeid}: write @pytest.mark.{MARKER}(50), with a number of seeds of at least 1")
+        raise pytest.UsageError(
+            f"{item.nodeid}: write @pytest.mark.{MARKER}(50), with a number of seeds of at least 1"
+        )
     return count
 
 
@@ -90,10 +93,10 @@ def actor_seed(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)
-def pytest_pycollect_makeitem() -> Generator[None, Any, Any]:
+def pytest_pycollect_makeitem() -> Generator[None, object, object]:
     """Make plain functions of our coroutine tests, before a plugin that runs coroutines sees them."""
     made = yield
-    for item in made if isinstance(made, list) else [made]:
+    for item in cast("list[object]", made if issubclass(type(made), list) else [made]):
         if isinstance(item, pytest.Function) and _is_ours(item):
             item.stash[_SIMULATED] = True
             item.obj = _simulated(item, item.obj)
@@ -159,7 +162,9 @@ class SystemMaker:
         from actorfsm.testing.simulation import SimulatedSystem
 
         options.setdefault("clock", self._clock)
-        system: SimulatedSystem[Any] = SimulatedSystem(*machines, random=random or Random(self._seed), **options)
+        system: SimulatedSystem[Any] = SimulatedSystem(
+            *machines, random=random or Random(self._seed), **options
+        )
         system.shows_last = False  # the report does
         self.systems.append(system)
         return system
@@ -184,7 +189,7 @@ def actor_clock() -> VirtualClock:
 
 @pytest.fixture
 def actor_system(request: pytest.FixtureRequest, actor_clock: VirtualClock, actor_seed: int) -> SystemMaker:
-    """Make fresh systems: `async with actor_system(Order) as system`."""
+    """Make a fresh system with `async with` and its machines."""
     maker = SystemMaker(actor_clock, actor_seed)
     request.node.stash[_MAKER] = maker
     return maker

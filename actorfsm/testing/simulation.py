@@ -17,9 +17,10 @@ import asyncio
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Generic
 
+from pydantic import BaseModel
 from typing_extensions import TypeVar
 
-from actorfsm.event import Event, Spawn
+from actorfsm.event import Spawn
 from actorfsm.machine.definition import Postponed
 from actorfsm.machine.options import Overflow
 from actorfsm.runtime.door import Door
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from actorfsm.clock import Clock, Duration
-    from actorfsm.event import Outcome
+    from actorfsm.event import Event, Outcome
     from actorfsm.machine.machine import Machine
     from actorfsm.runtime.envelope import Envelope
     from actorfsm.runtime.kind import Kind
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SimulatedSystem", "Trace", "facts_of"]
 
+ReplyT = TypeVar("ReplyT")
 ServicesT = TypeVar("ServicesT", default=Any)
 
 _SHOWN: Final = 20
@@ -82,7 +84,9 @@ class Trace:
         first = 0 if last is None else max(0, len(self.records) - last)
         return [
             f"{number:>4} {at:10.3f} {line_of(record)}"
-            for number, (record, at) in enumerate(zip(self.records[first:], self.times[first:], strict=False), first + 1)
+            for number, (record, at) in enumerate(
+                zip(self.records[first:], self.times[first:], strict=False), first + 1
+            )
         ]
 
     def __iter__(self) -> Iterator[Record]:
@@ -180,12 +184,32 @@ class SimulatedSystem(ActorSystem[ServicesT], Generic[ServicesT]):
         elif self._checks:
             self.assert_no_loss()
 
+    async def ask(
+        self,
+        machine_id: str,
+        event: Event[ReplyT, Any],
+        *,
+        timeout: Duration | None = None,  # noqa: ASYNC109 -- a deadline of the event, not of this call alone
+        event_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> ReplyT:
+        """Send an event to a machine by id and wait for its reply; see `Ref.ask`."""
+        # Past the short cut of the system itself, so that the door sees it.
+        door = self._started()
+        reply: ReplyT = await door.ask(machine_id, event, timeout=timeout, event_id=event_id, headers=headers)
+        return reply
+
     def violations(self) -> list[Violation]:
         """Return the promises of the contract that were broken so far."""
         at_rest = self.report is not None
         trace = self.trace
         return check(
-            trace.records, self.notes, facts=facts_of(self), stats=self.stats(), times=trace.times, at_rest=at_rest
+            trace.records,
+            self.notes,
+            facts=facts_of(self),
+            stats=self.stats(),
+            times=trace.times,
+            at_rest=at_rest,
         )
 
     def assert_no_loss(self) -> None:
@@ -205,7 +229,9 @@ class SimulatedSystem(ActorSystem[ServicesT], Generic[ServicesT]):
     def _show_last(self, error: BaseException) -> None:
         if self.shows_last and len(self.trace):
             lines = self.trace.lines(_SHOWN)
-            error.add_note("\n  ".join([f"the last {len(lines)} of {len(self.trace)} records of the trace:", *lines]))
+            error.add_note(
+                "\n  ".join([f"the last {len(lines)} of {len(self.trace)} records of the trace:", *lines])
+            )
 
 
 def facts_of(system: ActorSystem[Any]) -> Facts:
@@ -237,7 +263,7 @@ def _seed_of_the_loop() -> int:
 
 
 class NotingDoor(Door):
-    """A door at which each sender leaves a note. What is sent is a copy, so that the trace tells one send from another."""
+    """A door at which senders leave notes. What is sent is a copy, so that the trace tells one send from another."""
 
     def __init__(self, parts: Parts, notes: list[Note], trace: Trace) -> None:
         super().__init__(parts)
@@ -256,11 +282,13 @@ class NotingDoor(Door):
         """Note an ask from outside."""
         if CURRENT.get() is not None:  # noted by `ask_in_turn`
             return await super().ask(machine_id, event, timeout=timeout, event_id=event_id, headers=headers)
-        note = self._note(Note("ask", _task_name(), machine_id, _copy(event), len(self._trace), event_id or ""))
+        note = self._note(
+            Note("ask", _task_name(), machine_id, _copy(event), len(self._trace), event_id or "")
+        )
         asking = super().ask(machine_id, note.event, timeout=timeout, event_id=event_id, headers=headers)
         return await self._follow(note, asking)
 
-    async def ask_in_turn(
+    async def ask_in_turn(  # noqa: PLR0917 -- as in Door
         self,
         turn: Turn,
         target: Any,
@@ -271,7 +299,9 @@ class NotingDoor(Door):
     ) -> Any:
         """Note an ask of a machine."""
         note = self._note(self._of_turn("ask", turn, target, event, event_id or ""))
-        return await self._follow(note, super().ask_in_turn(turn, target, note.event, timeout, event_id, headers))
+        return await self._follow(
+            note, super().ask_in_turn(turn, target, note.event, timeout, event_id, headers)
+        )
 
     async def spawn(
         self,
@@ -285,7 +315,7 @@ class NotingDoor(Door):
         note = self._note(Note("spawn", _task_name(), machine_id, Spawn(), len(self._trace), event_id or ""))
         await self._follow(note, super().spawn(kind, machine_id, data, event_id, headers))
 
-    def tell(  # noqa: PLR0913 -- as in Door
+    def tell(
         self,
         machine_id: str,
         event: Event[Any, Any],
@@ -311,7 +341,9 @@ class NotingDoor(Door):
             timeout=timeout,
         )
         if CURRENT.get() is None:
-            note = self._note(Note("tell", _task_name(), machine_id, sent, line, receipt.event_id, receipt=receipt))
+            note = self._note(
+                Note("tell", _task_name(), machine_id, sent, line, receipt.event_id, receipt=receipt)
+            )
         else:
             note = self._notes[-1]  # made by `prepare` just now
         note.calls = calls
@@ -329,7 +361,9 @@ class NotingDoor(Door):
     ) -> tuple[Receipt, Envelope]:
         """Note a message of a machine, which leaves after the commit."""
         note = self._of_turn("message", turn, target, event, event_id)
-        receipt, envelope = super().prepare(target, note.event, turn, event_id, headers, has_own_id=has_own_id)
+        receipt, envelope = super().prepare(
+            target, note.event, turn, event_id, headers, has_own_id=has_own_id
+        )
         note.receipt = receipt
         self._note(note)
         return receipt, envelope
@@ -365,10 +399,14 @@ def _task_name() -> str:
 
 
 def _copy(event: Any) -> Any:
-    return event.model_copy() if isinstance(event, Event) else event
+    return (
+        event.model_copy() if isinstance(event, BaseModel) else event
+    )  # what is no event is refused by the door
 
 
-def _noted(callback: Callable[[Outcome], Any] | None) -> tuple[list[Outcome] | None, Callable[[Outcome], Any] | None]:
+def _noted(
+    callback: Callable[[Outcome], Any] | None,
+) -> tuple[list[Outcome] | None, Callable[[Outcome], Any] | None]:
     if callback is None:
         return None, None
     calls: list[Outcome] = []

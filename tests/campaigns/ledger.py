@@ -30,7 +30,9 @@ def enter(programme: str, *, seeds: str | int, violations: int, **figures: objec
     print(line, flush=True)
     if os.environ.get(ASKED_BY):
         PAGE.parent.mkdir(parents=True, exist_ok=True)
-        with PAGE.open("a", encoding="utf-8") as page:  # one write of one line: campaigns may run side by side
+        with PAGE.open(
+            "a", encoding="utf-8"
+        ) as page:  # one write of one line: campaigns may run side by side
             page.write(f"- `{line}`\n")
     return line
 

@@ -100,7 +100,11 @@ def guard_allows(machine: Any, event: Scripted) -> bool:
             return True
 
 
-class Base(Machine[State, Any], on_failure={KeyError: Directive.RESTART, OSError: Directive.STOP}, hook_timeout=HOOK_TIMEOUT_S):
+class Base(
+    Machine[State, Any],
+    on_failure={KeyError: Directive.RESTART, OSError: Directive.STOP},
+    hook_timeout=HOOK_TIMEOUT_S,
+):
     log: list[int] = []
     count: int = 0
     birth: str = ""
@@ -206,7 +210,7 @@ def plain_body(machine: Any, event: Scripted) -> int:
     return event.n
 
 
-def plain_act(machine: Any, event: Scripted, what: str) -> Any:
+def plain_act(machine: Any, event: Scripted, what: str) -> Any:  # noqa: PLR0912 -- a table
     """Do what a script says without waiting; what needs to wait is left out."""
     world = machine.services
     match what:
@@ -308,7 +312,9 @@ class Fragile(
     """Restarts after most failures; soon quarantined."""
 
 
-class Retrying(Base, initial=State.IDLE, final=(State.DONE,), redelivery=Redelivery(attempts=2, first_delay_s=0.05)):
+class Retrying(
+    Base, initial=State.IDLE, final=(State.DONE,), redelivery=Redelivery(attempts=2, first_delay_s=0.05)
+):
     """A failed event is tried again, then poison."""
 
 

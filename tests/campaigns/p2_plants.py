@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from actorfsm import Veto
-from actorfsm.machine.machine import draft_fields
-from actorfsm.runtime import perform
+from actorfsm.machine.definition import Transition
+from actorfsm.machine.selection import select
+from actorfsm.runtime import actor as actor_module, perform
 from actorfsm.runtime.door import Door
 from actorfsm.runtime.mailbox import Mailbox
-from actorfsm.runtime.turn import Turn
+from actorfsm.runtime.turn import CURRENT, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,17 +70,23 @@ def a_reordered_mailbox() -> Iterator[None]:
 
 @plant("C2", "C7", "C8")
 def a_reply_before_the_commit() -> Iterator[None]:
-    """The asker is answered when the body is done, while the enter hooks are still to come."""
-    set_deadline = perform.set_deadline
+    """The asker is answered when the transition is chosen, while its hooks are still to come."""
 
-    def answering(turn: Turn, step: Any) -> None:
-        set_deadline(turn, step)
-        envelope = turn.envelope
-        if step.kind == "enter" and hasattr(envelope.event, "n") and envelope.waiter is not None and not envelope.waiter.done():
-            envelope.reply = envelope.event.n
+    def answering(node: Any, event: Any, machine: Any) -> Any:
+        choice = select(node, event, machine)
+        envelope = machine._turn.envelope
+        if (
+            isinstance(choice, Transition)
+            and any(step.kind == "enter" for step in choice.steps)
+            and hasattr(event, "n")
+            and envelope.waiter is not None
+            and not envelope.waiter.done()
+        ):
+            envelope.reply = event.n
             envelope.waiter.set_result(None)
+        return choice
 
-    with mock.patch.object(perform, "set_deadline", answering):
+    with mock.patch.object(actor_module, "select", answering):
         yield
 
 
@@ -90,8 +97,8 @@ def a_veto_that_leaves_an_exit_hooks_changes() -> Iterator[None]:
 
     def keeping(turn: Turn, error: BaseException) -> bool:
         refused = isinstance(error, Veto) and turn.step is not None and turn.step.kind == "enter"
-        if refused and not turn.closed and turn.actor.node.parent is not None:
-            turn.actor.data = dict(draft_fields(turn.machine))
+        if refused and not turn.closed and turn.draft is not None and turn.actor.node.parent is not None:
+            turn.actor.data = dict(turn.draft)
         return roll_back(turn, error)
 
     with mock.patch.object(perform, "roll_back", keeping):
@@ -101,18 +108,19 @@ def a_veto_that_leaves_an_exit_hooks_changes() -> Iterator[None]:
 @plant("C13", "C8")
 def a_cancelled_caller_that_cancels_the_event() -> Iterator[None]:
     """Whoever gives up waiting takes the running hook with him."""
-    ask = Door.ask
+    wait = Door.wait
 
-    async def cancelling(self: Any, machine_id: str, event: Any, **options: Any) -> Any:
+    async def cancelling(self: Any, envelope: Any) -> None:
         try:
-            return await ask(self, machine_id, event, **options)
+            await wait(self, envelope)
         except asyncio.CancelledError:
-            for worker in self._parts.dispatcher.workers:
-                if worker.turn is not None and worker.turn.envelope.event is event and worker.task is not None:
-                    worker.task.cancel()
+            for task, context in list(self._parts.dispatcher.workers.items()):
+                turn = context.get(CURRENT)
+                if turn is not None and turn.envelope is envelope:
+                    task.cancel()
             raise
 
-    with mock.patch.object(Door, "ask", cancelling):
+    with mock.patch.object(Door, "wait", cancelling):
         yield
 
 

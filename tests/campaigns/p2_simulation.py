@@ -28,14 +28,47 @@ REQUIRED_IN_CI: Final = 100
 """How often each thing of `REQUIRED` must have been reached in `CI_SEEDS` seeds."""
 
 REQUIRED: Final = (
-    *(f"outcome {name}" for name in ("committed", "vetoed", "unhandled", "failed", "expired", "dead_lettered")),
-    *("outcome quarantined", "outcome released", "outcome restarted", "outcome stopped", "outcome callback_failed"),
+    *(
+        f"outcome {name}"
+        for name in ("committed", "vetoed", "unhandled", "failed", "expired", "dead_lettered")
+    ),
+    *(
+        "outcome quarantined",
+        "outcome released",
+        "outcome restarted",
+        "outcome stopped",
+        "outcome callback_failed",
+    ),
     *(f"directive {name}" for name in ("resume", "restart", "stop")),
-    *("error AskCycle", "error AskTimeout", "error DefinitionError", "error EventIdConflict", "error Expired"),
-    *("error HookFailed", "error InvalidData", "error InvalidEvent", "error MachineExists", "error MachineStopped"),
-    *("error MailboxFull", "error NoSuchMachine", "error Quarantined", "error StaleTurn", "error SystemFailed"),
+    *(
+        "error AskCycle",
+        "error AskTimeout",
+        "error DefinitionError",
+        "error EventIdConflict",
+        "error Expired",
+    ),
+    *(
+        "error HookFailed",
+        "error InvalidData",
+        "error InvalidEvent",
+        "error MachineExists",
+        "error MachineStopped",
+    ),
+    *(
+        "error MailboxFull",
+        "error NoSuchMachine",
+        "error Quarantined",
+        "error StaleTurn",
+        "error SystemFailed",
+    ),
     *("error SystemStopping", "error Unhandled", "error Unsupported", "error Vetoed", "error WrongThread"),
-    *("refused Discarded", "refused MailboxFull", "refused Quarantined", "cause InvalidData", "after-hook: ReadOnly"),
+    *(
+        "refused Discarded",
+        "refused MailboxFull",
+        "refused Quarantined",
+        "cause InvalidData",
+        "after-hook: ReadOnly",
+    ),
     *("ask cycle of 1", "ask cycle of 2", "duplicate", "late replies", "hook that refuses to be cancelled"),
     *(f"caller cancelled {when}" for when in ("before its turn", "during its turn", "after its outcome")),
     *("birth: Vetoed", "birth: HookFailed", "birth: InvalidData", "respawned", "events abandoned"),
@@ -68,7 +101,9 @@ class Tally:
     def missing(self) -> list[str]:
         """Return what was not reached as often as this many seeds must reach it."""
         wanted = REQUIRED_IN_CI * self.seeds / CI_SEEDS
-        return [f"{name}: {self.reached[name]} of {wanted:g}" for name in REQUIRED if self.reached[name] < wanted]
+        return [
+            f"{name}: {self.reached[name]} of {wanted:g}" for name in REQUIRED if self.reached[name] < wanted
+        ]
 
 
 def run(seeds: Iterable[int]) -> Tally:
@@ -100,7 +135,9 @@ def report(tally: Tally) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=CI_SEEDS)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)

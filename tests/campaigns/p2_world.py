@@ -43,7 +43,6 @@ from tests.campaigns.p2_machines import (
     Fragile,
     Job,
     Later,
-    Own,
     Plain,
     Scripted,
     Worker,
@@ -216,10 +215,16 @@ class World:
 def explain(world: World, record: Record, event: Scripted) -> None:
     """Say so if a script cannot have led to this outcome."""
     name, plain = record.name, record.machine == "Plain"
-    acts = (event.before, event.exit, event.body, event.enter) if event.leaves else (event.body, event.enter * isinstance(event, Begin))
+    acts = (
+        (event.before, event.exit, event.body, event.enter)
+        if event.leaves
+        else (event.body, event.enter * isinstance(event, Begin))
+    )
     acts = ["" if plain and act in WAITING else act for act in acts]
     place = 2 if event.leaves else 0
-    acts[place] = {"vetoed": "odd", "false": ""}.get(acts[place], acts[place])  # what a body returns is its reply
+    acts[place] = {"vetoed": "odd", "false": ""}.get(
+        acts[place], acts[place]
+    )  # what a body returns is its reply
     if acts[place] in {"odd", "data"}:  # both are seen at the commit only
         acts.append(acts[place])
         acts[place] = ""
@@ -254,8 +259,20 @@ class Sender:
         self.known: list[tuple[str, str, Scripted]] = []
         self.operations = [
             *([self.tell] * 24 + [self.burst] * 8 + [self.ask] * 20 + [self.ask_in_a_hurry] * 8),
-            *([self.give_up] * 9 + [self.repeat] * 8 + [self.contradict] * 2 + [self.look] * 6 + [self.rest] * 9),
-            *([self.misdirect] * 3 + [self.spawn] * 4 + [self.bear] * 4 + [self.stop] * 2 + [self.release] * 5),
+            *(
+                [self.give_up] * 9
+                + [self.repeat] * 8
+                + [self.contradict] * 2
+                + [self.look] * 6
+                + [self.rest] * 9
+            ),
+            *(
+                [self.misdirect] * 3
+                + [self.spawn] * 4
+                + [self.bear] * 4
+                + [self.stop] * 2
+                + [self.release] * 5
+            ),
             *[self.other_thread],
         ]
 
@@ -340,7 +357,9 @@ class Sender:
     async def give_up(self) -> None:
         """Ask in a task of one's own, and cancel it at some moment."""
         world, event = self.world, self.event()
-        task = asyncio.get_running_loop().create_task(self._ask(world.some_machine(), event), name=f"hasty {event.n}")
+        task = asyncio.get_running_loop().create_task(
+            self._ask(world.some_machine(), event), name=f"hasty {event.n}"
+        )
         pick = self.random.random()
         if pick < 0.5:
             for _ in range(int(pick * 12)):
@@ -422,7 +441,9 @@ class Sender:
         machine_id = f"Born-{100 + world.births}"
         acts = ("", "", "", "veto", "value", "slow", "slow", "late", "hang")
         for _ in range(1 + int(rng.random() * 2)):
-            event = Begin(n=world.next_n(), **{("body", "enter")[int(rng.random() * 2)]: acts[int(rng.random() * 9)]})
+            event = Begin(
+                n=world.next_n(), **{("body", "enter")[int(rng.random() * 2)]: acts[int(rng.random() * 9)]}
+            )
             self.system.tell(machine_id, event)
         for _ in range(int(rng.random() * 3)):
             self.system.tell(machine_id, self.event())
@@ -546,7 +567,8 @@ async def _live(world: World, system: SimulatedSystem[Any]) -> None:
         await system.spawn(cls, machine_id)
     loop = asyncio.get_running_loop()
     tasks = [
-        loop.create_task(Sender(world, system, number).run(), name=f"sender {number}") for number in range(SENDERS)
+        loop.create_task(Sender(world, system, number).run(), name=f"sender {number}")
+        for number in range(SENDERS)
     ]
     for task in tasks:
         await task
@@ -586,12 +608,19 @@ async def _end(world: World, system: SimulatedSystem[Any], ending: str) -> None:
 
 def _judge(world: World, system: SimulatedSystem[Any]) -> None:
     records, stats = system.trace.records, system.stats()
-    world.violations += check(records, system.notes, facts=facts_of(system), stats=stats, times=system.trace.times)
+    world.violations += check(
+        records, system.notes, facts=facts_of(system), stats=stats, times=system.trace.times
+    )
     for machine_id in world.ids:
         world.look(system, machine_id)
     if world.outcomes < EVENTS:
         world.say("P2", f"only {world.outcomes} events: the seed is too short")
-    reached = world.reached
+    _count(world, system)
+
+
+def _count(world: World, system: SimulatedSystem[Any]) -> None:
+    """Note what was reached, so that a campaign which reaches little fails."""
+    records, stats, reached = system.trace.records, system.stats(), world.reached
     for record in records:
         reached[f"outcome {record.name}"] += 1
         if record.name == "restarted":
@@ -617,5 +646,3 @@ def _judge(world: World, system: SimulatedSystem[Any]) -> None:
     reached["turns inside an ask"] += stats.turns_eager
     reached["turns from the mailbox"] += stats.turns_queued
     reached["late replies"] += stats.late_replies
-
-

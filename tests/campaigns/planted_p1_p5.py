@@ -10,13 +10,12 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from actorfsm import Veto
+from actorfsm import ActorSystem, Veto
 from actorfsm.machine import draft
-from actorfsm.runtime import actor as actor_module, perform, reply, system
+from actorfsm.runtime import actor as actor_module, perform, reply
 from actorfsm.runtime.callbacks import Callbacks
 from actorfsm.runtime.door import Door
 from actorfsm.runtime.mailbox import Mailbox
-from actorfsm.runtime.shutdown import shut_down
 from actorfsm.runtime.supervisor import DynamicSupervisor
 from actorfsm.runtime.timers import DeadlineWheel
 from actorfsm.runtime.turn import CURRENT, Turn
@@ -77,11 +76,11 @@ def found_by(*programmes: str) -> Callable[[Any], Any]:
 
 @found_by("P1")
 def a_cancelled_caller_cancels_the_event(patch: pytest.MonkeyPatch) -> None:
-    answer = Door._answer
+    wait = Door.wait
 
-    async def cancels(self: Door, envelope: Any, timeout_s: float) -> Any:
+    async def cancels(self: Door, envelope: Any) -> None:
         try:
-            return await answer(self, envelope, timeout_s)
+            await wait(self, envelope)
         except asyncio.CancelledError:
             for task, context in list(self._parts.dispatcher.workers.items()):
                 turn = context.get(CURRENT)
@@ -89,7 +88,7 @@ def a_cancelled_caller_cancels_the_event(patch: pytest.MonkeyPatch) -> None:
                     task.cancel()
             raise
 
-    put(patch, Door, "_answer", cancels)
+    put(patch, Door, "wait", cancels)
 
 
 @found_by("P1")
@@ -184,13 +183,15 @@ def a_cancelled_callback_takes_the_next_ones_with_it(patch: pytest.MonkeyPatch) 
 
 @found_by("P1")
 def a_cancelled_shutdown_swallows_the_cancellation(patch: pytest.MonkeyPatch) -> None:
-    async def swallows(parts: Any, **options: Any) -> Any:
-        try:
-            return await shut_down(parts, **options)
-        except asyncio.CancelledError:
-            return None
+    shutdown = ActorSystem.shutdown
 
-    put(patch, system, "shut_down", swallows)
+    async def swallows(self: ActorSystem, **options: Any) -> Any:
+        try:
+            return await shutdown(self, **options)
+        except asyncio.CancelledError:
+            return self.report
+
+    put(patch, ActorSystem, "shutdown", swallows)
 
 
 @found_by("P5")

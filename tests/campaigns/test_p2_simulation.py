@@ -43,9 +43,9 @@ def test_a_few_seeds_keep_the_contract() -> None:
 
 def test_a_campaign_that_does_not_reach_what_it_must_fails() -> None:
     tally = Tally(seeds=CI_SEEDS)
-    tally.reached.update({name: 99 for name in REQUIRED})
+    tally.reached.update(dict.fromkeys(REQUIRED, 99))
     assert len(tally.missing()) == len(REQUIRED)
-    tally.reached.update({name: 1 for name in REQUIRED})
+    tally.reached.update(dict.fromkeys(REQUIRED, 1))
     assert tally.missing() == []
 
 

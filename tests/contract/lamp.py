@@ -57,7 +57,7 @@ class Birth(Event):
     """Brings a lamp to life, switched on; scripted as `birth`."""
 
 
-def lamp_of(style: Style, **choices: Any) -> type[Machine[State, Script]]:  # noqa: C901 -- one class
+def lamp_of(style: Style, **choices: Any) -> type[Machine[State, Script]]:
     class Lamp(Machine[State, Script], **({"initial": State.OFF, "hook_timeout": 1} | choices)):
         count: int = 0
         seen: tuple[int, ...] = ()

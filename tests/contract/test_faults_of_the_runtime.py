@@ -87,7 +87,12 @@ def check_that_it_ends(
 @pytest.mark.parametrize("inline", [True, False])
 @pytest.mark.parametrize(("owner", "name"), [(perform, "committed"), (Dispatcher, "_pump")])
 def test_a_fault_after_the_commit_or_in_the_pump_leaves_no_ask_without_an_answer(
-    owner: Any, name: str, style: Style, inline: bool, monkeypatch: pytest.MonkeyPatch, sim: Callable[..., None]
+    owner: Any,
+    name: str,
+    style: Style,
+    inline: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    sim: Callable[..., None],
 ) -> None:
     planted = plant(monkeypatch, owner, name)
     does = {} if style is Style.PLAIN else {"count": slowly}
@@ -109,11 +114,15 @@ def test_a_fault_at_the_end_of_a_pause_leaves_no_ask_without_an_answer(
 ) -> None:
     planted = plant(monkeypatch, DynamicSupervisor, "_resume")
     choices = {"on_failure": {ZeroDivisionError: Directive.RESTART}}
-    check_that_it_ends(sim, planted, Path(Style.SUSPENDING, inline=True), {"count": lambda _machine: 1 // 0}, **choices)
+    check_that_it_ends(
+        sim, planted, Path(Style.SUSPENDING, inline=True), {"count": lambda _machine: 1 // 0}, **choices
+    )
 
 
 @pytest.mark.rule("C19")
-def test_a_system_that_was_cancelled_while_it_stopped_has_its_report_nevertheless(sim: Callable[..., None]) -> None:
+def test_a_system_that_was_cancelled_while_it_stopped_has_its_report_nevertheless(
+    sim: Callable[..., None],
+) -> None:
     async def scenario() -> None:
         path = Path(Style.SUSPENDING, inline=True)
         system = path.system(lamp_of(path.style, hook_timeout=30), services=Script(count=slowly))

@@ -61,7 +61,7 @@ class Place(Event[str]):
     amount: int = 1
 
 
-def machines_of(style: Style) -> Any:  # noqa: C901 -- many short methods, not one branch
+def machines_of(style: Style) -> Any:
     """A base class with hooks, and a subclass with more, whose hooks all play the script."""
 
     class Base(Machine[State, Script], hook_timeout=1):

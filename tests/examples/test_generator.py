@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +20,8 @@ from examples.orders.profile import LETTERS, LIVES
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-REAL = Path(__file__).parents[2] / "../shared/data/olist_events.jsonl.gz"
+ROOT = Path(__file__).parents[2]
+REAL = ROOT / "../shared/data/olist_events.jsonl.gz"
 needs_the_real_log = pytest.mark.skipif(
     not REAL.exists(), reason="the real log is not here: ../shared/data/olist_events.jsonl.gz"
 )
@@ -121,6 +124,17 @@ def test_the_log_that_comes_with_the_example_is_small() -> None:
 def test_the_same_seed_gives_the_same_log_and_another_seed_another() -> None:
     assert list(generate(1, 20)) == list(generate(1, 20))
     assert set(generate(1, 20)).isdisjoint(generate(2, 20))
+
+
+def test_the_command_writes_the_log_and_does_not_mind_a_reader_that_has_seen_enough() -> None:
+    command = [sys.executable, "-m", "examples.orders.generate", "--seed", "1", "--orders", "500"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        assert running.stdout.readline() == next(generate(1, 500)).encode() + b"\n"
+        running.stdout.close()
+        assert running.stderr.read() == b""
+        assert running.wait() == 0
 
 
 def test_every_generated_line_is_an_event_and_they_are_ordered_by_time() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actorfsm.errors import ReadOnly
 
-__all__ = ["PuppetTurn"]
+if TYPE_CHECKING:
+    from actorfsm.machine.data import DataRules
+
+__all__ = ["PuppetTurn", "commit"]
 
 
 class PuppetTurn:
@@ -18,8 +21,10 @@ class PuppetTurn:
         self.state: Any = None
         self.services: Any = "the services"
         self.writable = writable
-        self.drafted = False
-        self.touched: set[str] | None = None
+        self.data: dict[str, Any] = {}
+        self.draft: dict[str, Any] | None = None
+        self.touched: set[str] = set()
+        self.machine: Any = None
         self.asked: list[tuple[Any, ...]] = []
 
     def now(self) -> datetime:
@@ -32,7 +37,7 @@ class PuppetTurn:
         self.asked.append(("tell", target, event, event_id, headers))
         return "receipt"
 
-    async def ask(self, target: Any, event: Any, timeout: Any, headers: Any) -> Any:  # noqa: ASYNC109
+    async def ask(self, target: Any, event: Any, timeout: Any, headers: Any) -> Any:
         self.asked.append(("ask", target, event, timeout, headers))
         return "reply"
 
@@ -44,3 +49,12 @@ class PuppetTurn:
 
     def read_only_error(self) -> ReadOnly:
         return ReadOnly("look only")
+
+
+def commit(rules: DataRules, committed: dict[str, Any], draft: dict[str, Any]) -> dict[str, Any]:
+    """Commit a draft as a turn does, where all that differs from the committed data was touched."""
+    missing = object()
+    touched = {name for name, value in draft.items() if value is not committed.get(name, missing)}
+    if committed.keys() != draft.keys():  # a birth
+        return rules.validated(draft, touched)
+    return rules.at_commit(draft, touched)

@@ -15,6 +15,7 @@ from actorfsm import (
     DefinitionError,
     Directive,
     Event,
+    InvalidData,
     Machine,
     MailboxPolicy,
     Redelivery,
@@ -960,6 +961,28 @@ def test_a_builtin_without_a_signature_is_taken_as_a_guard_as_it_is() -> None:
         def go(self, event: Go) -> None: ...
 
     assert definition_of(Order).states[State.A].choices[Go][0].guard_name == "max"
+
+
+def test_stay_is_shown_by_its_name() -> None:
+    assert repr(STAY) == "STAY"
+
+
+@pytest.mark.rule("C10")
+def test_a_reply_of_another_class_is_refused() -> None:
+    class Order(Machine[State], initial=State.A, final=(State.B,)):
+        @transition(State.A, to=STAY)
+        def count(self, event: Count) -> int:
+            return 1
+
+        @transition(State.A, to=State.B)
+        def go(self, event: Go) -> None: ...
+
+    replies = {spec.name: spec.reply for spec in definition_of(Order).events.values()}
+    assert (replies["Count"].check(1), replies["Go"].check(None)) == (1, None)
+    with pytest.raises(InvalidData, match="replied str, where the event declares int"):
+        replies["Count"].check("1")
+    with pytest.raises(InvalidData, match="replied int, where the event declares no reply"):
+        replies["Go"].check(1)
 
 
 # -- several classes ------------------------------------------------------------------------------------------------

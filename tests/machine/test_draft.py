@@ -13,8 +13,9 @@ from pydantic import BaseModel, field_validator
 
 from actorfsm import Event, Machine, ReadOnly, StaleTurn, after_transition, on_enter, transition
 from actorfsm.machine.data import DataRules
-from actorfsm.machine.machine import close_draft, definition_of, draft_fields, open_draft, reset_draft
-from tests.machine.puppet_turn import PuppetTurn
+from actorfsm.machine.draft import Drafts, show_fields
+from actorfsm.machine.machine import definition_of
+from tests.machine.puppet_turn import PuppetTurn, commit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,11 +68,14 @@ class Order(Machine[State], initial=State.A):
 
 
 RULES = DataRules(definition_of(Order))
+DRAFTS = Drafts(Order)
 
 
 def opened(data: dict[str, Any], **options: Any) -> tuple[Any, PuppetTurn]:
     turn = PuppetTurn(**options)
-    return open_draft(Order, data, turn), turn
+    turn.data = data
+    turn.machine = DRAFTS.open(turn)
+    return turn.machine, turn
 
 
 def committed() -> dict[str, Any]:
@@ -82,18 +86,19 @@ def test_an_instance_that_is_only_read_shares_the_committed_data() -> None:
     data = committed()
     order, turn = opened(data)
     assert order.n == 0
-    assert draft_fields(order) is data
-    assert not turn.drafted
+    assert order.__dict__ is data
+    assert turn.draft is None
 
 
 def test_the_first_write_takes_a_copy_and_the_committed_data_stays() -> None:
     data = committed()
     order, turn = opened(data)
     order.n = 1
-    copy = draft_fields(order)
+    copy = order.__dict__
     order.n = 2
-    assert draft_fields(order) is copy
-    assert (copy["n"], data["n"], turn.drafted) == (2, 0, True)
+    assert order.__dict__ is copy
+    assert (copy["n"], data["n"]) == (2, 0)
+    assert turn.draft is copy
     assert copy["lines"] is data["lines"]
 
 
@@ -119,7 +124,7 @@ def test_what_is_changed_in_place_is_changed_in_the_draft_only(change: str) -> N
     before = look(data)
     order, _ = opened(data)
     act(order)
-    assert look(draft_fields(order)) != before
+    assert look(order.__dict__) != before
     assert look(data) == before
     assert all(data[name] is kept[name] for name in kept)
 
@@ -130,7 +135,7 @@ def test_what_is_changed_in_place_and_committed_is_no_longer_shared_with_the_dra
     data = committed()
     order, _ = opened(data)
     act(order)
-    after = RULES.at_commit(data, draft_fields(order))
+    after = commit(RULES, data, order.__dict__)
     changed = look(after)
     assert changed != look(data)
     act(order)
@@ -158,9 +163,9 @@ def test_a_write_and_a_read_of_a_mutable_field_share_one_copy() -> None:
     data = committed()
     order, _ = opened(data)
     order.n = 1
-    fields = draft_fields(order)
+    fields = order.__dict__
     order.lines.append(Line(sku="y"))
-    assert draft_fields(order) is fields
+    assert order.__dict__ is fields
     assert len(data["lines"]) == 1
 
 
@@ -178,8 +183,8 @@ def test_a_draft_that_is_dropped_shares_the_committed_data_again() -> None:
     order, turn = opened(data)
     order.lines.clear()
     order.n = 5
-    turn.drafted, turn.touched = False, None
-    reset_draft(order, data)
+    turn.draft = None
+    show_fields(order, data)
     assert (order.n, len(order.lines)) == (0, 1)
 
 
@@ -189,6 +194,29 @@ def test_what_is_no_data_field_cannot_be_written_or_read() -> None:
         order.paid = 1
     with pytest.raises(AttributeError, match="Order has no attribute 'paid'"):
         _ = order.paid
+    order.n = 1
+    with pytest.raises(AttributeError, match="Order has no data field 'paid'; declare it in the class"):
+        order.paid = 1
+    with pytest.raises(AttributeError, match="lines"):
+        object.__setattr__(order, "lines", [])
+
+
+class Born(Machine[State], initial=State.A, final=(State.A, State.B)):
+    name: str
+    lines: list[str]
+
+
+@pytest.mark.rule("C3")
+def test_a_field_that_the_birth_must_set_has_no_value_before() -> None:
+    turn = PuppetTurn()
+    born: Any = Drafts(Born).open(turn)
+    for name in ("name", "lines"):
+        with pytest.raises(AttributeError, match=rf"Born\.{name} has no value yet: the birth must set it"):
+            getattr(born, name)
+    born.name = "b"
+    born.lines = ["l"]
+    born.lines.append("m")
+    assert turn.draft == {"name": "b", "lines": ["l", "m"]}
 
 
 @pytest.mark.rule("C13")
@@ -210,18 +238,40 @@ def test_what_is_no_data_field_cannot_be_written_or_read() -> None:
     ],
 )
 def test_after_its_turn_every_use_of_the_instance_is_refused(use: Callable[[Any], Any]) -> None:
-    order, _ = opened(committed())
-    close_draft(order)
+    order, turn = opened(committed())
+    held = [order]
+    DRAFTS.close(turn)
     with pytest.raises(StaleTurn, match="after its turn"):
-        use(order)
+        use(held[0])
 
 
 @pytest.mark.rule("C13")
 def test_after_its_turn_what_the_machine_never_had_is_a_plain_missing_attribute() -> None:
-    order, _ = opened(committed())
-    close_draft(order)
+    order, turn = opened(committed())
+    DRAFTS.close(turn)
     with pytest.raises(AttributeError, match="no attribute 'paid'"):
         _ = order.paid
+
+
+def test_an_instance_that_nobody_holds_is_used_again_and_one_that_is_held_is_not() -> None:
+    drafts = Drafts(Order)
+
+    def one_turn(held: list[Any]) -> int:
+        turn = PuppetTurn()
+        turn.data = committed()
+        order = turn.machine = drafts.open(turn)
+        if held:
+            held.append(order)
+        drafts.close(turn)
+        return id(order)
+
+    first = one_turn([])
+    assert one_turn([]) == first
+    held: list[Any] = ["somebody"]
+    assert one_turn(held) == first
+    assert one_turn([]) != first
+    with pytest.raises(StaleTurn):
+        _ = held[1].n
 
 
 def test_what_a_hook_finds_on_self_is_what_the_turn_says() -> None:
@@ -276,7 +326,7 @@ def test_a_validator_may_set_fields_of_the_model_that_it_validates() -> None:
     rules = DataRules(definition_of(Sum))
     born = rules.at_birth({"a": 4})
     assert born == {"a": 4, "total": 5}
-    assert rules.at_commit(born, {"a": 6, "total": 5}) == {"a": 6, "total": 7}
+    assert commit(rules, born, {"a": 6, "total": 5}) == {"a": 6, "total": 7}
 
 
 # -- in a real turn -------------------------------------------------------------------------------------------------

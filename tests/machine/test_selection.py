@@ -126,7 +126,7 @@ async def later() -> bool:
 
 
 @pytest.mark.rule("C13")
-@pytest.mark.parametrize("answer", [1, 0, "", None, [], later], ids=repr)
+@pytest.mark.parametrize("answer", [1, 0, "", None, [], later], ids=lambda answer: type(answer).__name__)
 def test_a_guard_that_answers_neither_true_nor_false_is_a_failure_that_names_it(answer: Any) -> None:
     answers.answer = answer() if answer is later else answer
     with pytest.raises(HookFailed, match=r"the guard Answers returned .*not True or False") as caught:

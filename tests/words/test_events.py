@@ -149,6 +149,7 @@ def test_fields_that_do_not_validate_are_an_invalid_event(fields: Any, said: str
 
 class Login(Event):
     user: str = ""
+    friend: Cat | None = None
     password: str = ""
     more: list[dict[str, Any]] = []
 
@@ -161,6 +162,13 @@ class Login(Event):
             int(value[4:])
         if value == "custom":
             raise PydanticCustomError("odd_user", "this user is odd")
+        return value
+
+    @field_validator("friend")
+    @classmethod
+    def check_friend(cls, value: Cat | None) -> Cat | None:
+        if value is not None:
+            raise ValueError(f"a {value.kind} has no account")
         return value
 
     @model_validator(mode="after")
@@ -176,6 +184,7 @@ def test_the_words_of_a_validator_are_kept_unless_they_repeat_the_input() -> Non
         ({"user": "nobody"}, "user: Value error, give a name"),
         ({"user": "int:x1"}, "user: Value error, invalid literal for int"),
         ({"user": "custom"}, "user: this user is odd"),
+        ({"friend": Cat(kind="cat")}, "friend: value_error"),
         ({"password": SECRET}, "the value: value_error"),
         ({"more": [{"a": ("", SECRET)}]}, "the value: value_error"),
     ):

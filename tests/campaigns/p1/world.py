@@ -391,7 +391,10 @@ class World:
     async def ask(self, machine_id: str, event: Any, **options: Any) -> Any:
         """Ask from outside; typed errors are noted and do not get out."""
         try:
-            return await self._call(machine_id, event, self.system.ask(machine_id, event, **options))
+            by_ref = len(self.calls) % 2  # there are two ways in: by id, and by ref
+            door = self.system.ref(self.machines[0], machine_id).ask if by_ref else None
+            asking = self.system.ask(machine_id, event, **options) if door is None else door(event, **options)
+            return await self._call(machine_id, event, asking)
         except ActorFSMError:
             return None
 

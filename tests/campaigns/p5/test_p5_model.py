@@ -281,7 +281,14 @@ class AgainstModel(RuleBasedStateMachine):
 
     def put(self, to: str, sent: Sent, timeout: float) -> None:
         self.model.send(to, sent)
-        asking = self.system.ask(to, self.event_of(sent), timeout=timeout, event_id=sent.event_id or None)
+        options: dict[str, Any] = {"timeout": timeout, "event_id": sent.event_id or None}
+        by_ref = len(self.explicit) % 2  # there are two ways in: by id, and by ref
+        event = self.event_of(sent)
+        asking = (
+            self.system.ref(Item, to).ask(event, **options)
+            if by_ref
+            else self.system.ask(to, event, **options)
+        )
         self.asks.append((sent, self.loop.create_task(asking)))
         self.run()
 
