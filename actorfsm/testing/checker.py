@@ -312,9 +312,11 @@ class _NoteCheck:
 
     def _is_copied(self, event: Any) -> bool:
         """Return whether the door makes a copy of such an event, because it could be changed."""
-        cls: type[Any] = type(event)
+        if not isinstance(event, BaseModel):
+            return False
+        cls = type(event)
         if cls not in self._copied:
-            self._copied[cls] = issubclass(cls, BaseModel) and not shares_nothing(cls)
+            self._copied[cls] = not shares_nothing(cls)
         return self._copied[cls]
 
     def _equal_to(self, note: Note) -> list[int]:
