@@ -29,7 +29,7 @@ class Mailbox:
         outside: Events that wait for room in the queue.
     """
 
-    __slots__ = ("outside", "own", "own_in_a_row", "postponed", "queue", "released")
+    __slots__ = ("outside", "own", "postponed", "queue", "released")
 
     def __init__(self) -> None:
         self.queue: deque[Envelope] = deque()
@@ -37,7 +37,6 @@ class Mailbox:
         self.released: deque[Envelope] | None = None
         self.postponed: list[Envelope] | None = None
         self.outside: deque[Envelope] | None = None
-        self.own_in_a_row = 0
 
     def take(self) -> Envelope | None:
         """Remove and return the next event, or None."""

@@ -77,8 +77,9 @@ class DeadlineWheel:
                 self._expire(envelope)
         for tick in [tick for tick, bucket in self._buckets.items() if not bucket]:
             del self._buckets[tick]
-        if self._buckets and self._handle is None:
-            self._arm(min(self._buckets))
+        earliest = min(self._buckets, default=inf)
+        if earliest < self._armed:  # what was told may have armed it for a later one
+            self._arm(int(earliest))
 
 
 class HookSweeper:
