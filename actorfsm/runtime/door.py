@@ -10,11 +10,12 @@ from __future__ import annotations
 import threading
 from math import nan
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from actorfsm.clock import Duration, seconds
 from actorfsm.errors import (
     ActorFSMError,
+    AskCycle,
     AskTimeout,
     EventIdConflict,
     Expired,
@@ -41,6 +42,7 @@ from actorfsm.trace import Record
 from actorfsm.values import copy_value
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Mapping
     from enum import Enum
 
@@ -424,6 +426,30 @@ class Door:
         else:
             await self._answer_machine(turn, envelope, self._ask_timeout_s)
 
+    async def wait_for_birth(self, actor: Actor) -> None:
+        """Wait until a birth that is going on has ended; a machine that does so in its turn waits like one that asks.
+
+        Raises:
+            AskCycle: The machine that is being born waits for this one.
+        """
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        rare_of(actor).birth_waiters.append(waiter)
+        turn = CURRENT.get()
+        if turn is None or turn.closed or not turn.holds_machine:
+            await waiter
+            return
+        mark = Envelope(Spawn(), actor.id, 0, 0.0)
+        mark.waiter = waiter
+        try:
+            self._parts.waits.begin(turn, mark)
+        except AskCycle:
+            waiter.cancel()
+            raise
+        try:
+            await waiter
+        finally:
+            self._parts.waits.end(turn, mark)
+
     def _knows(self, actor: Actor, event_id: str) -> bool:
         known = None if actor.rare is None else actor.rare.ids.get(event_id)
         return known is not None and isinstance(known.event, Spawn)
@@ -485,9 +511,8 @@ class Door:
     def _refuse_class(self, kind: Kind, envelope: Envelope) -> None:
         event = cast("object", envelope.event)
         takes = ", ".join(sorted(spec.name for spec in kind.events.values() if spec.event_class is not Spawn))
-        what = (
-            type(event).__name__ if isinstance(event, Event) else f"{type(event).__name__}, which is no event"
-        )
+        name = type(event).__name__
+        what = name if isinstance(event, Event) else f"{name}, which is no event"
         raise InvalidEvent(
             f"{kind.name} {envelope.machine_id} does not take {what}; it takes {takes}",
             machine_id=envelope.machine_id,

@@ -270,9 +270,7 @@ class ActorSystem(Generic[ServicesT]):
                 raise MachineExists(f"{machine_id} is a {actor.kind.name}", machine_id=machine_id)
             if actor.node.parent is not None:
                 break
-            waiter: asyncio.Future[None] = self._parts.loop.create_future()
-            rare_of(actor).birth_waiters.append(waiter)
-            await waiter
+            await door.wait_for_birth(actor)
         return Ref(door, machine_id, machine_class)
 
     def ref(self, machine_class: type[MachineT], machine_id: str) -> Ref[MachineT]:

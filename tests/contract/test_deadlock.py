@@ -524,6 +524,45 @@ def test_a_birth_that_asks_the_machine_that_waits_for_it_is_a_cycle(
     sim(scenario)
 
 
+@pytest.mark.parametrize("who", ["itself", "the other"])
+def test_a_machine_that_waits_in_its_turn_for_a_birth_that_waits_for_it_is_told_so_at_once(
+    who: str, system_of: Callable[..., Any], sim: Callable[..., None]
+) -> None:
+    class Child(Machine[Lamp], initial=Lamp.OFF):
+        @on_enter(Lamp.OFF)
+        async def born(self, old: Lamp, new: Lamp) -> None:
+            await asyncio.sleep(1)
+            if who == "itself":
+                await system_.get_or_spawn(Child, self.id)
+            else:
+                await self.ask("a", Do())
+
+    system_: Any = None
+
+    async def scenario() -> None:
+        nonlocal system_
+        scripts: dict[Any, Any] = {}
+        async with system_of(Eager, Child, services=scripts) as system:
+            system_ = system
+            await system.spawn(Eager, "a")
+
+            async def waits(machine: Any) -> None:
+                await asyncio.sleep(0.5)
+                await system.get_or_spawn(Child, "child")
+
+            scripts["waits"] = waits
+            birth = asyncio.create_task(system.spawn(Child, "child"))
+            asking = system.ask("a", Do(script="waits")) if who == "the other" else asyncio.sleep(0)
+            ends = await asyncio.gather(birth, asking, return_exceptions=True)
+            path = ("child", "child") if who == "itself" else ("child", "a", "child")
+            assert isinstance(ends[0].__cause__, AskCycle)
+            assert ends[0].__cause__.path == path
+            assert asyncio.get_running_loop().time() <= 2
+            assert len(system._parts.waits) == 0
+
+    sim(scenario)
+
+
 def test_a_detached_after_hook_holds_nothing_and_may_ask_its_own_machine(
     system_of: Callable[..., Any], sim: Callable[..., None]
 ) -> None:
