@@ -7,10 +7,11 @@ definition is pure data; the runtime walks it and never changes it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args, is_typeddict
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from typing_extensions import is_protocol
+from pydantic.errors import PydanticUserError
+from typing_extensions import is_protocol, is_typeddict
 
 from actorfsm.errors import DefinitionError, InvalidData
 from actorfsm.problems import problems_of
@@ -152,14 +153,22 @@ def _classes_of(annotation: Any) -> tuple[type[Any], ...] | None:
 
 def _adapter_for(annotation: Any, owner: str) -> TypeAdapter[Any]:
     try:
-        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+        adapter = _adapter(annotation)
+        adapter.rebuild(raise_errors=True)  # a name inside that is not known now will not be known later
     except Exception as error:  # noqa: BLE001 -- pydantic says in many ways what it cannot do
-        if getattr(error, "code", None) == "type-adapter-config-unused":  # it brings its own configuration
-            return TypeAdapter(annotation)
+        problem = str(error).partition("\n")[0]
         raise DefinitionError(
-            f"{owner}: {annotation!r} is nothing that a value could be checked against; declare a class, a union of "
-            "classes or a container of them"
+            f"{owner}: {annotation!r} is nothing that a value could be checked against ({problem}); declare a "
+            "class, a union of classes or a container of them"
         ) from None
+    return adapter
+
+
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticUserError:  # it brings its own configuration
+        return TypeAdapter(annotation)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

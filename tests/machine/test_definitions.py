@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 from enum import Enum, Flag, StrEnum, auto
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pytest
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, with_config
+from typing_extensions import TypedDict
 
 from actorfsm import (
     STAY,
@@ -401,6 +402,36 @@ def reply_that_cannot_be_checked() -> None:
         def go(self, event: Odd) -> Any: ...
 
 
+class Unknown:
+    """Nothing that pydantic knows."""
+
+
+class Parts(TypedDict):
+    """Its first part is known to type checkers only."""
+
+    part: OnlyForCheckers
+
+
+def reply_with_parts_only_for_checkers() -> None:
+    class Odd(Event[Parts]): ...
+
+    class Order(Machine[State], initial=State.A, final=(State.B,)):
+        @transition(State.A, to=State.B)
+        def go(self, event: Odd) -> Any: ...
+
+
+def reply_whose_own_configuration_is_wrong() -> None:
+    @with_config(ConfigDict(title="things"))
+    class Things(TypedDict):
+        thing: Unknown
+
+    class Odd(Event[Things]): ...
+
+    class Order(Machine[State], initial=State.A, final=(State.B,)):
+        @transition(State.A, to=State.B)
+        def go(self, event: Odd) -> Any: ...
+
+
 def async_guard() -> None:
     async def ask(machine: Any, event: Any) -> bool:
         return True
@@ -694,6 +725,8 @@ WRONG: list[tuple[Callable[[], None], tuple[str, ...]]] = [
     (reply_that_is_missing, ("Order.go", "NoneType", "Count declares int")),
     (reply_that_cannot_be_resolved, ("Lost", "Nowhere", "define the class before")),
     (reply_that_cannot_be_checked, ("reply of Odd", "Literal")),
+    (reply_with_parts_only_for_checkers, ("reply of Odd", "Parts", "'OnlyForCheckers' is not defined")),
+    (reply_whose_own_configuration_is_wrong, ("reply of Odd", "Things", "declare a class")),
     (async_guard, ("Order.go", "guard ask is async", "before hook")),
     (async_guard_object, ("Order.go", "guard Ask is async", "before hook")),
     (generator_guard, ("Order.go", "guard count has a yield", "True or False")),
