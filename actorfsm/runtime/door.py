@@ -281,11 +281,8 @@ class Door:
     def turn_away(self, actor: Actor, envelope: Envelope, error: ActorFSMError) -> None:
         """End an event that waited outside a full mailbox and was never accepted."""
         self._parts.deadlines.remove(envelope)
-        rare = actor.rare
-        if envelope.has_own_id and rare is not None:
-            known = rare.ids.get(envelope.event_id)
-            if known is not None and known.envelope is envelope:
-                del rare.ids[envelope.event_id]
+        if envelope.has_own_id:
+            rare_of(actor).ids.pop(envelope.event_id, None)
         twins, envelope.joined = envelope.joined, None
         if envelope.is_ask:
             self._parts.counters.refused += 1
@@ -399,7 +396,7 @@ class Door:
             self._check_open(machine_id, event)
         check_machine_id(machine_id)
         if kind.definition.initial is None:
-            births = ", ".join(cls.__name__ for cls in kind.definition.births)
+            births = ", ".join(sorted(cls.__name__ for cls in kind.definition.births))
             raise InvalidEvent(
                 f"{kind.name} has no initial state: it is born by {births}", machine_id=machine_id
             )
@@ -550,7 +547,8 @@ class Door:
             envelope.joins = known.envelope
             if envelope.deadline is not None:
                 self._parts.deadlines.add(envelope, envelope.deadline)
-        elif known.settlement is not None:
+        else:
+            assert known.settlement is not None  # noqa: S101 -- it is either in flight or settled
             perform.settle_duplicate(actor, envelope, known.settlement)
         return True
 
@@ -624,8 +622,8 @@ class Door:
         if envelope.joins is not None:
             self._expire_duplicate(actor, envelope)
             return
-        if actor.mailbox is not None:
-            actor.mailbox.remove(envelope)
+        assert actor.mailbox is not None  # noqa: S101 -- where an event that has not begun waits
+        actor.mailbox.remove(envelope)
         what = type(envelope.event).__name__
         if envelope.room_only:
             error: ActorFSMError = MailboxFull(

@@ -650,6 +650,18 @@ def test_a_birth_that_expires_between_two_attempts_leaves_the_id_unknown(
     nursery(scenario, 0)
 
 
+def test_who_comes_during_a_birth_waits_for_it_and_gets_the_same_machine(
+    nursery: Callable[..., None],
+) -> None:
+    async def scenario(system: Any, loop: Any) -> None:
+        refs = await asyncio.gather(*(system.get_or_spawn(Account, "new") for _ in range(3)))
+        assert [ref.id for ref in refs] == ["new"] * 3
+        assert loop.time() == 3
+        assert refs[0].snapshot().seq == 1
+
+    nursery(scenario, 3)
+
+
 def test_a_birth_whose_asker_gave_up_is_finished_nevertheless(nursery: Callable[..., None]) -> None:
     async def scenario(system: Any, loop: Any) -> None:
         end = await ended_at(loop, system.ask("new", Open(), timeout=1), AskTimeout)

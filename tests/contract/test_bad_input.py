@@ -17,13 +17,15 @@ from actorfsm import (
     HookFailed,
     InvalidData,
     InvalidEvent,
+    Machine,
     MachineExists,
     NoSuchMachine,
     StaleTurn,
     SystemStopping,
     WrongThread,
+    transition,
 )
-from tests.contract.puppet import STYLES, Do, Eager, Hold, LetGo, Plain, S, Suspending
+from tests.contract.puppet import STYLES, Do, Eager, Hold, LetGo, Never, Plain, S, Suspending
 
 pytestmark = pytest.mark.rule("C10")
 ALL = pytest.mark.parametrize("puppet", STYLES, ids=["eager", "suspending", "plain"])
@@ -368,6 +370,35 @@ def test_every_refusal_carries_the_machine_and_the_event(puppet: Any, run: Calla
             assert "amount" not in str(caught.value)  # payloads may hold secrets
 
     run(puppet, scenario)
+
+
+def test_a_machine_that_only_events_give_birth_to_cannot_be_spawned(
+    system_of: Callable[..., Any], sim: Callable[..., None]
+) -> None:
+    class Account(Machine[S], final=tuple(S)):
+        @transition(to=S.RED)
+        async def open(self, event: Hold) -> None: ...
+
+        @transition(to=S.BLUE)
+        async def open_blue(self, event: LetGo) -> None: ...
+
+        @transition(to=S.HELD)
+        async def open_held(self, event: Never) -> None: ...
+
+        @transition(to=S.END)
+        async def open_ended(self, event: Pay) -> None: ...
+
+    async def scenario() -> None:
+        async with system_of(Account) as system:
+            for spawn in (system.spawn, system.get_or_spawn):
+                with pytest.raises(
+                    InvalidEvent, match="no initial state: it is born by Hold, LetGo, Never, Pay"
+                ):
+                    await spawn(Account, "a")
+            await system.ask("a", Hold())
+            assert (await system.get_or_spawn(Account, "a")).snapshot().state is S.RED
+
+    sim(scenario)
 
 
 def test_a_system_needs_machines_and_says_which_it_has(

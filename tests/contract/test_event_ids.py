@@ -401,6 +401,35 @@ def test_an_ask_of_a_machine_is_applied_once_however_often_its_turn_is_repeated(
 
 
 @ALL
+@pytest.mark.parametrize("when", ["settled", "postponed"])
+def test_a_machine_that_sends_a_message_twice_with_one_id_has_it_applied_once(
+    puppet: Any, when: str, run: Callable[..., None]
+) -> None:
+    async def scenario(system: Any, scripts: Any) -> None:
+        receipts: list[Any] = []
+
+        def send(machine: Any) -> None:
+            receipts.extend(machine.tell("b", Do(n=n), event_id="x") for n in (1, 1, 2))
+
+        scripts["send"] = send
+        if when == "postponed":
+            await system.ask("b", Hold())
+        await system.ask("a", Do(script="send"))
+        await asyncio.sleep(0.1)
+        assert (system.stats().outgoing, system.stats().balance) == (0, 0)
+        if when == "postponed":
+            assert (system.stats().postponed, system.stats().queued) == (1, 1)
+            await system.ask("b", LetGo())
+        assert [(await receipt).duplicate for receipt in receipts[:2]] == [False, True]
+        with pytest.raises(EventIdConflict):
+            await receipts[2]
+        assert [letter.event for letter in system.dead_letters] == [Do(n=2)]
+        assert system.snapshot("b").data["done"] == (1,)
+
+    run(puppet, scenario)
+
+
+@ALL
 def test_a_machine_that_is_final_still_answers_from_the_record(puppet: Any, run: Callable[..., None]) -> None:
     async def scenario(system: Any, scripts: Any) -> None:
         scripts["reply"] = lambda machine: "paid"
