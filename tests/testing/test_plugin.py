@@ -50,7 +50,14 @@ MACHINES = """
 def run_pytest(
     folder: Path, test: str, *arguments: str, conftest: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    (folder / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\nfilterwarnings = error\n")
+    scope = (
+        "asyncio_default_fixture_loop_scope = function\n"
+        if ASYNCIO_MODES and "no:asyncio" not in arguments
+        else ""
+    )  # it warns if that is unset
+    (folder / "pytest.ini").write_text(
+        f"[pytest]\naddopts = --strict-markers\nfilterwarnings = error\n{scope}"
+    )
     (folder / "conftest.py").write_text(dedent(conftest))
     (folder / "test_it.py").write_text(dedent(MACHINES) + dedent(test))
     command = [
