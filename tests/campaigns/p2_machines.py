@@ -104,6 +104,7 @@ class Base(
     Machine[State, Any],
     on_failure={KeyError: Directive.RESTART, OSError: Directive.STOP},
     hook_timeout=HOOK_TIMEOUT_S,
+    own_event_limit=10,
 ):
     log: list[int] = []
     count: int = 0
