@@ -263,12 +263,13 @@ def _seed_of_the_loop() -> int:
 
 
 class NotingDoor(Door):
-    """A door at which senders leave notes. What is sent is a copy, so that the trace tells one send from another."""
+    """A door at which senders leave notes. What is sent again is a copy: the trace tells one send from another."""
 
     def __init__(self, parts: Parts, notes: list[Note], trace: Trace) -> None:
         super().__init__(parts)
         self._notes = notes
         self._trace = trace
+        self._sent: set[int] = set()
 
     async def ask(
         self,
@@ -283,7 +284,9 @@ class NotingDoor(Door):
         if CURRENT.get() is not None:  # noted by `ask_in_turn`
             return await super().ask(machine_id, event, timeout=timeout, event_id=event_id, headers=headers)
         note = self._note(
-            Note("ask", _task_name(), machine_id, _copy(event), len(self._trace), event_id or "")
+            Note(
+                "ask", _task_name(), machine_id, self._one_of_its_own(event), len(self._trace), event_id or ""
+            )
         )
         asking = super().ask(machine_id, note.event, timeout=timeout, event_id=event_id, headers=headers)
         return await self._follow(note, asking)
@@ -330,7 +333,7 @@ class NotingDoor(Door):
         calls, noted = _noted(callback)
         line, sent = len(self._trace), event
         if CURRENT.get() is None:
-            sent = _copy(event)
+            sent = self._one_of_its_own(event)
         receipt = super().tell(
             machine_id,
             sent,
@@ -371,7 +374,16 @@ class NotingDoor(Door):
     def _of_turn(self, how: Any, turn: Turn, target: Any, event: Event[Any, Any], event_id: str) -> Note:
         machine_id = target if isinstance(target, str) else target.id
         cause = self._parts.event_id(turn.envelope)
-        return Note(how, turn.machine_id, machine_id, _copy(event), len(self._trace), event_id, cause)
+        return Note(
+            how, turn.machine_id, machine_id, self._one_of_its_own(event), len(self._trace), event_id, cause
+        )
+
+    def _one_of_its_own(self, event: Any) -> Any:
+        """Return the event, or a copy if the object was sent before; what is no event is refused by the door."""
+        if id(event) in self._sent and isinstance(event, BaseModel):
+            event = event.model_copy()
+        self._sent.add(id(event))
+        return event
 
     def _note(self, note: Note) -> Note:
         self._notes.append(note)
@@ -396,12 +408,6 @@ class NotingDoor(Door):
 def _task_name() -> str:
     task = asyncio.current_task()
     return "no task" if task is None else task.get_name()
-
-
-def _copy(event: Any) -> Any:
-    return (
-        event.model_copy() if isinstance(event, BaseModel) else event
-    )  # what is no event is refused by the door
 
 
 def _noted(

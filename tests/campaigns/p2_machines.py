@@ -33,6 +33,8 @@ from actorfsm.errors import ActorFSMError
 
 HOOK_TIMEOUT_S = 1.0
 GRACE_S = 1.0
+KEPT = 4
+"""How many of the newest numbers a machine's log keeps."""
 ASK_S = 0.4
 
 VETOES = frozenset({"veto", "false", "vetoed"})
@@ -139,15 +141,15 @@ class Base(
 
     @after_transition
     async def follow(self, old: State, new: State, event: Event) -> None:
-        if event.__class__ is Spawn:
+        if event.__class__ is Spawn or not event.after:
             return
         with self.services.after(self.id, event.n):
             if event.after == "write":
                 self.count = 0
-            elif event.after:
+            else:
                 await act(self, event, event.after)
 
-    @after_transition(detached=True)
+    @after_transition(State.BUSY, detached=True)
     async def beside(self, old: State, new: State, event: Event) -> None:
         if event.__class__ is not Spawn and event.beside:
             await act(self, event, event.beside)
@@ -185,7 +187,7 @@ def write(machine: Any, event: Scripted) -> None:
     machine.services.check_in(machine.id, event)
     log = machine.log
     log.append(event.n)
-    del log[:-8]
+    del log[:-KEPT]
     machine.count += 1
 
 

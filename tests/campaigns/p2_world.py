@@ -34,6 +34,7 @@ from tests.campaigns.p2_machines import (
     CLASSES,
     FAILS,
     GRACE_S,
+    KEPT,
     MAY_FAIL,
     VETOES,
     WAITING,
@@ -196,7 +197,9 @@ class World:
         model.state, model.seq = record.target or "", record.seq
         if isinstance(event, Scripted):
             model.count += 1
-            model.log = [*model.log, -event.n, event.n][-8:] if event.leaves else [*model.log, event.n][-8:]
+            model.log = (
+                [*model.log, -event.n, event.n][-KEPT:] if event.leaves else [*model.log, event.n][-KEPT:]
+            )
 
     def look(self, system: SimulatedSystem[Any], machine_id: str) -> None:
         """A snapshot shows what was committed, no less and no more (C2)."""
@@ -511,6 +514,13 @@ class Result:
     reached: Counter[str]
     lines: list[str]
     system: SimulatedSystem[Any] | None
+
+    def let_go(self) -> None:
+        """Break the cycles of a system that nobody will look at again, so that it needs no garbage collector."""
+        if self.system is not None:
+            vars(self.system._parts).clear()
+            self.system.notes.clear()
+            self.system.trace.records.clear()
 
 
 def run_seed(seed: int) -> Result:
