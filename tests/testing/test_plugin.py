@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -321,3 +322,11 @@ def test_loading_the_plugin_loads_no_simulator_and_the_package_works_without_pyt
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("page", "passed"), [("test-without-waiting", 1), ("simulate-your-machine", 100)])
+def test_the_tests_of_the_documentation_pass(tmp_path: Path, page: str, passed: int) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "how-to" / f"{page}.md").read_text("utf-8")
+    blocks = [block.partition("```")[0] for block in re.split("```python(?: no-run)?\n", text)[1:]]
+    run = run_pytest(tmp_path, "\n\n".join(blocks))
+    assert f"{passed} passed" in said(run)
