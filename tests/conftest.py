@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,8 @@ from actorfsm.testing.loop import simulate
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-SEEDS = range(5)
+SEEDS = range(int(os.environ.get("ACTORFSM_SEEDS", "5")))
+"""Under how many seeds each scenario runs; fewer where the same suite runs again, on another Python."""
 
 
 @pytest.fixture(params=[True, False], ids=["inline", "queued"])
