@@ -271,7 +271,7 @@ class Sender:
             ),
             *(
                 [self.misdirect] * 3
-                + [self.spawn] * 4
+                + [self.spawn] * 14
                 + [self.bear] * 4
                 + [self.stop] * 2
                 + [self.release] * 5
