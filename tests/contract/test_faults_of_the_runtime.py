@@ -42,7 +42,7 @@ def plant(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[bool]:
     return switch
 
 
-async def ask_all(system: Any, answers: list[Any]) -> None:
+async def ask_all(system: Any, answers: list[Any], told: list[Any]) -> None:
     """Ask two machines, tell one of them, and note every answer; the first of them waits in its hook."""
 
     async def ask(ref: Any, event: Any, **options: Any) -> None:
@@ -57,7 +57,7 @@ async def ask_all(system: Any, answers: list[Any]) -> None:
     switch_on[0] = True
     asks = [asyncio.ensure_future(ask(one, Count(), timeout=1)) for _ in range(3)]
     asks.append(asyncio.ensure_future(ask(two, Switch())))
-    one.tell(Count())
+    told.append(one.tell(Count()))
     await asyncio.wait(asks)
     await asyncio.sleep(1e6)
 
@@ -69,14 +69,17 @@ def check_that_it_ends(
         script = Script(**does)
         script.planted = planted  # type: ignore[attr-defined]
         answers: list[Any] = []
+        told: list[Any] = []
         with pytest.raises(SystemFailed) as caught:
             async with path.system(lamp_of(path.style, **choices), services=script) as system:
-                await ask_all(system, answers)
+                await ask_all(system, answers, told)
         assert type(caught.value.__cause__) is Planted
         for _ in range(20):
             await asyncio.sleep(0)
         assert len(answers) == 4
-        assert any(isinstance(answer, SystemFailed) for answer in answers)
+        outcome = await told[0].outcome()
+        struck = [*answers, *([] if outcome.success else [SystemFailed(outcome.reason)])]
+        assert any(isinstance(answer, SystemFailed) for answer in struck)
         assert system.stats().balance == 0
 
     sim(scenario)
