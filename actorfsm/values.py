@@ -127,12 +127,17 @@ def copy_value(value: Any) -> Any:
 
 def _copy_model(model: BaseModel) -> BaseModel:
     twin = model.__class__.__new__(model.__class__)
-    object.__setattr__(twin, "__dict__", {name: copy_value(item) for name, item in model.__dict__.items()})
+    fields = {
+        name: item if item.__class__ in _IMMUTABLE else copy_value(item)
+        for name, item in model.__dict__.items()
+    }
     extra = model.__pydantic_extra__
     private = model.__pydantic_private__
-    object.__setattr__(twin, "__pydantic_fields_set__", set(model.__pydantic_fields_set__))
-    object.__setattr__(twin, "__pydantic_extra__", None if extra is None else copy_value(extra))
-    object.__setattr__(twin, "__pydantic_private__", None if private is None else copy_value(private))
+    write = object.__setattr__
+    write(twin, "__dict__", fields)
+    write(twin, "__pydantic_fields_set__", model.__pydantic_fields_set__.copy())
+    write(twin, "__pydantic_extra__", None if extra is None else copy_value(extra))
+    write(twin, "__pydantic_private__", None if private is None else copy_value(private))
     return twin
 
 
@@ -144,9 +149,11 @@ def revalidated(value: Any) -> Any:
     Raises:
         pydantic.ValidationError: A model inside no longer validates.
     """
+    kind = value.__class__
+    if kind in _IMMUTABLE:
+        return value
     if isinstance(value, BaseModel):
         return _revalidated_model(value)
-    kind = value.__class__
     if kind is list:
         return [revalidated(item) for item in value]
     if kind is dict:
@@ -177,8 +184,11 @@ def _revalidated_container(value: Any) -> Any:
 
 def _revalidated_model(value: BaseModel) -> BaseModel:
     model = value.__class__
+    fields = model.__pydantic_fields__
     known: Any = {
-        name: revalidated(item) for name, item in value.__dict__.items() if name in model.model_fields
+        name: item if item.__class__ in _IMMUTABLE else revalidated(item)
+        for name, item in value.__dict__.items()
+        if name in fields
     }
     if isinstance(value, RootModel):
         known = known["root"]
