@@ -106,8 +106,8 @@ def _dataclass_hints(cls: type[Any]) -> list[Any]:
 def copy_value(value: Any) -> Any:
     """Return a copy that shares nothing changeable with the value.
 
-    Lists, dicts, sets, tuples and pydantic models by structure (10 to 17 µs for a list of 20 models, where
-    `copy.deepcopy` takes 80), anything else by `deepcopy`.
+    Lists, dicts, sets, tuples and pydantic models by structure (37 µs for a list of 20 models, where
+    `copy.deepcopy` takes 82), anything else by `deepcopy`.
     """
     kind = value.__class__
     if kind in _IMMUTABLE:
