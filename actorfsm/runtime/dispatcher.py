@@ -395,8 +395,6 @@ def _is_clean(context: Context) -> bool:
 
     Arithmetic with Decimal leaves its context there, which is as good as none if nobody has changed it.
     """
-    if len(context) == 1:  # the current turn
-        return True
     if len(context) == 2:  # noqa: PLR2004 -- the current turn and one more
         for value in context.values():
             if isinstance(value, decimal.Context) and _settings(value) == _DECIMAL:

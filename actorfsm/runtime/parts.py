@@ -116,8 +116,7 @@ class Parts:
 
     def emit_outside(self, record: Record) -> None:
         """Give a record to every sink, from a caller's context, whose variables do not belong to the machine."""
-        if self.sinks:
-            Context().run(self.emit, record)
+        Context().run(self.emit, record)
 
     def bury(self, envelope: Envelope, reason: str) -> None:
         """Keep an event as a dead letter."""

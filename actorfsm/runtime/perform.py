@@ -334,8 +334,7 @@ def _conclude(actor: Actor, envelope: Envelope, settlement: Settlement) -> None:
         if envelope.reply_to is not None:
             parts.door.send_outcome(envelope, outcome)
     for twin in envelope.joined or ():
-        if not twin.settled:
-            settle_duplicate(actor, twin, settlement)
+        settle_duplicate(actor, twin, settlement)
     envelope.joined = None
 
 

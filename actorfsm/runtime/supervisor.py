@@ -11,7 +11,6 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from actorfsm.errors import MachineStopped, Quarantined
-from actorfsm.event import Spawn
 from actorfsm.machine.options import Directive
 from actorfsm.runtime import perform
 from actorfsm.runtime.actor import IDLE, PAUSED, QUARANTINED, RUNNING, STOPPED, Actor, Rare
@@ -65,10 +64,9 @@ class DynamicSupervisor:
         while queue and type(queue[0].event) not in self._kind.root.choices:
             perform.never_born(actor, queue.popleft())
         if queue:
-            if not isinstance(queue[0].event, Spawn):
-                actor.data = (
-                    self._kind.rules.before_birth()
-                )  # what a refused spawn was given was for that one only
+            # A birth event: a second spawn is refused while the first is on its way. What a refused spawn was given was
+            # for that one only.
+            actor.data = self._kind.rules.before_birth()
             return
         actor.status = STOPPED
         if mailbox is not None:
