@@ -88,7 +88,7 @@ class Dispatcher:
             if actor.kind.is_plain:
                 self._run_plain(actor, envelope)
                 return
-            if EAGER:
+            if EAGER:  # pragma: no branch -- always so from Python 3.12 on
                 self._run_eagerly(actor, envelope)
                 return
         if status >= QUARANTINED:
@@ -337,6 +337,8 @@ class Dispatcher:
 
     def _turn_died(self, actor: Actor, envelope: Envelope, error: BaseException) -> None:
         """Answer an event whose turn let an exception out: an interrupt, or a fault of the runtime itself."""
+        if isinstance(error, GeneratorExit):
+            return  # the loop is gone: there is nobody to answer
         if not envelope.settled:
             failure = SystemFailed(
                 f"the runtime failed with {type(error).__name__}", machine_id=actor.id, event=envelope.event

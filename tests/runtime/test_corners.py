@@ -12,6 +12,7 @@ from actorfsm import Event, HookFailed, Machine, SystemFailed, Unhandled, transi
 from actorfsm.runtime import dispatcher as dispatcher_module
 from actorfsm.runtime.dispatcher import Dispatcher
 from actorfsm.runtime.reply import safe_text
+from actorfsm.testing.loop import SimLoop
 from tests.contract.lamp import Birth, Count, State, lamp_of
 from tests.contract.paths import Path, Script, Style, on_every_path, until
 
@@ -211,3 +212,26 @@ def test_a_system_that_was_started_by_a_task_that_is_gone_fails_without_cancelli
             await system.__aexit__(None, None, None)
 
     sim(scenario)
+
+
+@pytest.mark.rule("C13")
+def test_a_turn_that_is_left_when_its_loop_is_gone_ends_without_touching_anything() -> None:
+    async def for_ever(_machine: Any) -> None:
+        await asyncio.sleep(1e9)
+
+    async def scenario() -> Any:
+        path = Path(Style.SUSPENDING, inline=True)
+        lamp_class = lamp_of(path.style)
+        system = await path.system(lamp_class, services=Script(count=for_ever)).__aenter__()
+        lamp = await system.spawn(lamp_class, "lamp")
+        lamp.tell(Count())
+        await asyncio.sleep(0.5)
+        return system
+
+    loop = SimLoop(0)
+    system = loop.run_until_complete(scenario())
+    (task,) = system._parts.dispatcher.workers
+    outcomes = dict(system._parts.counters.outcomes)
+    task.get_coro().close()
+    assert system._parts.counters.outcomes == outcomes
+    loop.abandon()
