@@ -32,11 +32,11 @@ from actorfsm.ids import check_event_id, check_machine_id
 from actorfsm.machine.snapshot import Snapshot
 from actorfsm.runtime import perform
 from actorfsm.runtime.actor import RUNNING, Actor
+from actorfsm.runtime.dynamic_supervisor import rare_of
 from actorfsm.runtime.envelope import Envelope, Settlement
 from actorfsm.runtime.receipt import Receipt
 from actorfsm.runtime.ref import Ref
 from actorfsm.runtime.reply import outcome_of, refuse
-from actorfsm.runtime.supervisor import rare_of
 from actorfsm.runtime.turn import CURRENT, Turn, checked_headers
 from actorfsm.trace import Record
 from actorfsm.values import copy_value

@@ -10,8 +10,8 @@ from actorfsm.machine.machine import definition_of
 
 if TYPE_CHECKING:
     from actorfsm.machine.machine import Machine
+    from actorfsm.runtime.dynamic_supervisor import DynamicSupervisor
     from actorfsm.runtime.parts import Parts
-    from actorfsm.runtime.supervisor import DynamicSupervisor
 
 __all__ = ["Kind"]
 

@@ -30,6 +30,7 @@ from actorfsm.runtime.actor import QUARANTINED, STOPPED
 from actorfsm.runtime.callbacks import Callbacks
 from actorfsm.runtime.dispatcher import Dispatcher
 from actorfsm.runtime.door import Door
+from actorfsm.runtime.dynamic_supervisor import DynamicSupervisor, rare_of
 from actorfsm.runtime.kind import Kind
 from actorfsm.runtime.limits import Limits
 from actorfsm.runtime.parts import Parts
@@ -37,7 +38,6 @@ from actorfsm.runtime.ref import Ref
 from actorfsm.runtime.registry import Registry
 from actorfsm.runtime.shutdown import StopReport, shut_down
 from actorfsm.runtime.stats import Stats
-from actorfsm.runtime.supervisor import DynamicSupervisor, rare_of
 from actorfsm.runtime.tasks import TaskWatch
 from actorfsm.runtime.timers import DeadlineWheel, HookSweeper, Timers
 from actorfsm.runtime.turn import CURRENT, adopt

@@ -11,7 +11,7 @@ from actorfsm import ActorFSMError, Directive, SystemFailed
 from actorfsm.runtime import perform
 from actorfsm.runtime.dispatcher import Dispatcher
 from actorfsm.runtime.door import Door
-from actorfsm.runtime.supervisor import DynamicSupervisor
+from actorfsm.runtime.dynamic_supervisor import DynamicSupervisor
 from tests.contract.lamp import Count, Switch, lamp_of
 from tests.contract.paths import Path, Script, Style
 
