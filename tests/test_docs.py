@@ -2,7 +2,8 @@
 
 Blocks of one page share one namespace and are run from top to bottom. One with `await` outside of a function runs on
 the simulated loop; nothing may be left behind at its end. A block marked `text output` is what the Python block above
-it prints. A block marked `python no-run` is not run; how many a page has of those is written down here.
+it prints; so is one marked `mermaid`, which is a picture. A block marked `python no-run` is not run; how many a page
+has of those is written down here.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def test_every_python_block_of_the_page_runs_and_prints_what_the_page_says(
         if block.info == "python":
             run(block, str(page), module.__dict__)
             printed = capsys.readouterr().out
-        elif block.info == "text output":
+        elif block.info in {"text output", "mermaid"}:
             assert block.text == printed, f"{name_of(page)}, line {block.line}"
 
 

@@ -26,6 +26,7 @@ from actorfsm.machine.builder import build_definition, marked_in
 from actorfsm.machine.checks import check_class, check_definition, check_names
 from actorfsm.machine.decorators import marks_of
 from actorfsm.machine.draft import Drafted, MutableField
+from actorfsm.machine.formats import check_spec, draw
 from actorfsm.machine.options import Directive, MachineOptions, MailboxPolicy, Redelivery, RestartPolicy
 from actorfsm.machine.signatures import resolve_now
 
@@ -86,6 +87,12 @@ else:
                     annotations[attribute] = ClassVar[None]
             return super().__new__(mcs, name, bases, dict(namespace), **kwargs)
 
+        def __format__(cls, spec: str) -> str:
+            if not spec:
+                return super().__format__(spec)
+            check_spec(cls.__name__, spec)
+            return draw(definition_of(cls), spec)
+
     class _Base(Drafted, metaclass=_MachineMeta):
         def __class_getitem__(cls, item: Any) -> Any:
             return GenericAlias(cls, item)
@@ -96,6 +103,8 @@ class Machine(_Base[StateT, ServicesT]):
 
     Annotated fields are the machine's data. Methods marked by `@transition` and the hook decorators are what it does.
     The first type parameter is its Enum of states, the second the type of `self.services`.
+
+    The class draws itself: `format(Order, "mermaid")`, `"dot"` (Graphviz) or `"table"`.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)

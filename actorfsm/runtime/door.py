@@ -266,6 +266,7 @@ class Door:
             seq=actor.seq,
             incarnation=actor.incarnation,
             allowed=actor.node.allowed,
+            definition=actor.kind.definition,
         )
 
     def _accept_or_bury(self, envelope: Envelope) -> None:
