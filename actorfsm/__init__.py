@@ -27,7 +27,7 @@ from actorfsm.errors import (
     Vetoed,
     WrongThread,
 )
-from actorfsm.event import ErrorInfo, Event, Outcome, Spawn, TransitionRequested
+from actorfsm.event import ErrorInfo, Event, Outcome, Spawn, Terminated, TransitionRequested
 from actorfsm.machine.decorators import (
     STAY,
     after_transition,
@@ -77,6 +77,7 @@ __all__ = [  # noqa: RUF022 -- in themed groups; type checkers read plain string
     # events and what comes back
     "Event",
     "Spawn",
+    "Terminated",
     "TransitionRequested",
     "Outcome",
     "ErrorInfo",

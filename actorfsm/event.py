@@ -33,11 +33,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_PAYLOAD_BYTES",
+    "EndReason",
     "ErrorInfo",
     "Event",
     "Outcome",
     "OutcomeKind",
     "Spawn",
+    "Terminated",
     "TransitionRequested",
     "reply_annotation",
     "shares_nothing",
@@ -176,6 +178,24 @@ class TransitionRequested(Event[None]):
     """
 
     to: StateMember
+
+
+EndReason = Literal["finished", "stopped", "failed", "unknown"]
+
+
+class Terminated(Event[None]):
+    """A machine that was watched has ended: see `Machine.watch`. Only the runtime sends it.
+
+    Attributes:
+        machine_id: The machine's id.
+        incarnation: How often it had been restarted.
+        reason: `finished` (it entered a final state), `stopped` (it stopped itself or was stopped), `failed` (a failure
+            stopped it) or `unknown` (there was no machine with this id).
+    """
+
+    machine_id: str
+    incarnation: int
+    reason: EndReason
 
 
 OutcomeKind = Literal["committed", "vetoed", "unhandled", "failed", "expired", "dead_lettered"]

@@ -6,7 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from actorfsm.errors import DefinitionError
-from actorfsm.event import Event, Spawn, TransitionRequested, reply_annotation, shares_nothing
+from actorfsm.event import Event, Spawn, Terminated, TransitionRequested, reply_annotation, shares_nothing
 from actorfsm.machine import signatures
 from actorfsm.machine.decorators import (
     STAY,
@@ -202,7 +202,7 @@ class _Builder:
         after = () if stays else tuple(self._steps("after", target, event_class))
         edge.afters = tuple(step for step in after if not step.detached)
         edge.detached = tuple(step for step in after if step.detached)
-        edge.is_rare = edge.is_birth or bool(edge.detached)
+        edge.is_rare = edge.is_birth or bool(edge.detached) or (target.final and not stays)
         return edge
 
     def _steps(self, kind: str, node: StateNode | None, event_class: EventClass) -> Iterator[Step]:
@@ -222,7 +222,7 @@ class _Builder:
                 reply_annotation(event_class, self.namespace), f"the reply of {event_class.__name__}"
             )
             mutable = not shares_nothing(event_class)
-            care = mutable or event_class is TransitionRequested
+            care = mutable or event_class in {TransitionRequested, Terminated}
             events[event_class] = EventSpec(event_class, event_class.__name__, mutable, reply, care)
         return events[event_class]
 

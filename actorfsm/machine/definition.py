@@ -199,7 +199,7 @@ class Transition:
         detached: The after-hooks that do not.
         changes_state: Whether source and target differ.
         is_birth: Whether it creates the machine.
-        is_rare: Whether more than a reply follows its commit: a birth, or detached hooks.
+        is_rare: Whether more than a reply follows its commit: a birth, an end, or detached hooks.
     """
 
     __slots__ = (

@@ -73,6 +73,14 @@ class TurnView(Protocol):
         """Raise an event of the machine's own."""
         ...
 
+    def watch(self, target: Any) -> None:
+        """Watch a machine after the commit."""
+        ...
+
+    def unwatch(self, target: Any) -> None:
+        """Watch a machine no longer, after the commit."""
+        ...
+
     def stop(self) -> None:
         """Stop the machine after the commit."""
         ...

@@ -269,6 +269,30 @@ class Machine(_Base[StateT, ServicesT]):
         """
         self._turn.next_event(event)
 
+    def watch(self, target: Any) -> None:
+        """Watch another machine, once the transition is committed: its end comes as one `Terminated`, an event.
+
+        At once if it has ended already, or if there is none with this id. Watching twice is one watch; a restart of
+        either machine changes nothing. As Erlang's monitor, with the idempotence of Pekko's `watch`.
+
+        Args:
+            target: A machine id or a ref.
+
+        Raises:
+            InvalidEvent: The machine has no transition for `Terminated`, or would watch itself.
+        """
+        self._turn.watch(target)
+
+    def unwatch(self, target: Any) -> None:
+        """Watch a machine no longer, once the transition is committed.
+
+        A `Terminated` that waits in the mailbox already is withdrawn.
+
+        Args:
+            target: A machine id or a ref.
+        """
+        self._turn.unwatch(target)
+
     def stop(self) -> None:
         """Stop the machine once the transition is committed: a normal exit."""
         self._turn.stop()

@@ -59,6 +59,7 @@ class Rare:
         "pause_key",
         "restarts",
         "resumed_at",
+        "stop_is_failure",
         "stop_reason",
         "stop_waiters",
         "streak",
@@ -75,6 +76,8 @@ class Rare:
         """When the last pause ends, or ended."""
         self.pause_key = 0
         self.stop_reason: str | None = None
+        self.stop_is_failure = False
+        """Whether a failure stops it."""
         self.stop_waiters: list[asyncio.Future[None]] = []
         self.birth_waiters: list[asyncio.Future[None]] = []
 

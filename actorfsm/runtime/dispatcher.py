@@ -91,12 +91,13 @@ class Dispatcher:
             if EAGER:  # pragma: no branch -- always so from Python 3.12 on
                 self._run_eagerly(actor, envelope)
                 return
-        if status >= QUARANTINED:
+        if status >= QUARANTINED and not (envelope.of_runtime and status == QUARANTINED):
             self._refuse(actor, envelope)
         mailbox = actor.mailbox
         if mailbox is None:
             actor.mailbox = mailbox = self._empty_mailboxes.pop() if self._empty_mailboxes else Mailbox()
-        if len(mailbox.queue) >= actor.kind.capacity or mailbox.outside:
+        is_full = len(mailbox.queue) >= actor.kind.capacity or mailbox.outside
+        if is_full and not envelope.of_runtime:
             self._overflow(actor, mailbox, envelope)
             return
         self._take_in(mailbox, envelope)
@@ -149,6 +150,14 @@ class Dispatcher:
             oldest = mailbox.queue.popleft()
             self._take_in(mailbox, envelope)
             perform.end_undelivered(actor, oldest, full)
+
+    def withdraw(self, actor: Actor, envelope: Envelope) -> None:
+        """Take an event of the runtime's own back that waits in the mailbox: as if it had never been sent."""
+        assert actor.mailbox is not None  # noqa: S101 -- where it waits
+        if actor.mailbox.remove(envelope):
+            self._parts.counters.accepted -= 1
+            self._parts.counters.withdrawn += 1
+            self.made_room(actor)
 
     def made_room(self, actor: Actor) -> None:
         """Follow the removal of an event from a mailbox: let others in, drop an idle machine's empty mailbox."""

@@ -27,7 +27,7 @@ from actorfsm.errors import (
     SystemStopping,
     WrongThread,
 )
-from actorfsm.event import Event, Outcome, Spawn, TransitionRequested
+from actorfsm.event import Event, Outcome, Spawn, Terminated, TransitionRequested
 from actorfsm.ids import check_event_id, check_machine_id
 from actorfsm.machine.snapshot import Snapshot
 from actorfsm.runtime import perform
@@ -366,11 +366,28 @@ class Door:
     def send_outcome(self, envelope: Envelope, outcome: Outcome) -> None:
         """Send an event's outcome to the machine that its sender named."""
         assert envelope.reply_to is not None  # noqa: S101 -- checked by the caller
-        reply = Envelope(outcome, envelope.reply_to, self._next_number(), self._time())
-        event_id = self._parts.event_id(envelope)
-        reply.causation_id, reply.headers = event_id, envelope.headers
-        reply.correlation_id = envelope.correlation_id or event_id
-        self.deliver(reply)
+        self.deliver(self._consequence(envelope.reply_to, outcome, envelope))
+
+    def send(self, machine_id: str, event: Event[Any, Any], cause: Envelope | None) -> Envelope:
+        """Send a machine an event of the runtime's own: it finds room, and waits out a quarantine.
+
+        Args:
+            machine_id: For whom; if it is gone the event is a dead letter.
+            event: The event.
+            cause: The event that this one follows from, if any.
+        """
+        envelope = self._consequence(machine_id, event, cause)
+        envelope.of_runtime = True
+        self.deliver(envelope)
+        return envelope
+
+    def _consequence(self, machine_id: str, event: Event[Any, Any], cause: Envelope | None) -> Envelope:
+        envelope = Envelope(event, machine_id, self._next_number(), self._time())
+        if cause is not None:
+            event_id = self._parts.event_id(cause)
+            envelope.causation_id, envelope.headers = event_id, cause.headers
+            envelope.correlation_id = cause.correlation_id or event_id
+        return envelope
 
     def wake_refused(self, envelope: Envelope) -> None:
         """Tell whoever waits for a message that it was never sent."""
@@ -499,6 +516,13 @@ class Door:
             self._refuse_class(kind, envelope)
         elif spec.mutable:
             envelope.event = copy_value(event)
+        elif spec.event_class is Terminated and not envelope.of_runtime:
+            raise InvalidEvent(
+                f"only the runtime sends Terminated, to machines that watch; {envelope.machine_id} gets it after "
+                "self.watch(...)",
+                machine_id=envelope.machine_id,
+                event=event,
+            )
         if isinstance(event, TransitionRequested) and type(event.to) is not kind.definition.state_class:
             raise InvalidEvent(
                 f"{event.to!r} is not a state of {kind.name}: it has those of {kind.definition.state_class.__name__}",

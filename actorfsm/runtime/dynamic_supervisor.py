@@ -74,6 +74,7 @@ class DynamicSupervisor:
                 perform.never_born(actor, envelope)
         actor.mailbox = None
         self._parts.registry.actors.pop(actor.id, None)  # last: until then what waits is accounted for
+        self._parts.watches.ended(actor, "unknown")
         if actor.rare is not None:
             _wake(actor.rare.birth_waiters)
 
@@ -113,7 +114,8 @@ class DynamicSupervisor:
         if directive is Directive.RESTART:
             self.restart(actor, cause)
         elif directive is Directive.STOP:
-            rare_of(actor).stop_reason = f"stopped after {type(cause).__name__}"
+            rare = rare_of(actor)
+            rare.stop_reason, rare.stop_is_failure = f"stopped after {type(cause).__name__}", True
 
     def hook_left_behind(self, turn: Turn) -> None:
         """Go on without a hook that did not end: its incarnation is in doubt, so the machine is restarted."""
@@ -216,8 +218,7 @@ class DynamicSupervisor:
         mailbox = actor.mailbox
         if mailbox is None:
             return
-        lanes = (mailbox.own, mailbox.released, mailbox.postponed, mailbox.queue, mailbox.outside)
-        for envelope in [envelope for lane in lanes for envelope in (lane or ()) if envelope.is_ask]:
+        for envelope in [envelope for envelope in mailbox if envelope.is_ask]:
             mailbox.remove(envelope)
             error = Quarantined(
                 f"{actor.id} was quarantined before it came to this event",
@@ -271,6 +272,8 @@ class DynamicSupervisor:
             actor.mailbox = None
         self._parts.registry.actors.pop(actor.id, None)  # last: until then what waits is accounted for
         self._record(actor, "stopped", reason, None)
+        self._parts.watches.drop(actor)
+        self._parts.watches.ended(actor, "failed" if rare.stop_is_failure else "stopped")
         _wake(rare.stop_waiters)
         _wake(rare.birth_waiters)
         self._parts.note_change()

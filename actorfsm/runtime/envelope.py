@@ -104,6 +104,8 @@ class Envelope:
     """Whether its deadline is only for the wait outside."""
     outgoing: bool = False
     """Whether a machine sent it: accepted with the sender's commit."""
+    of_runtime: bool = False
+    """Whether the runtime itself sent it: it always finds room, so that it cannot be lost."""
     accept_waiters: list[asyncio.Future[None]] | None = None
     outcome_waiters: list[asyncio.Future[None]] | None = None
     joined: Any = None

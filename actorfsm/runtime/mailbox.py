@@ -93,6 +93,11 @@ class Mailbox:
         """Whether nothing waits in any lane."""
         return not (self.queue or self.own or self.released or self.postponed or self.outside)
 
+    def __iter__(self) -> Iterator[Envelope]:
+        """Yield everything that waits, in whatever lane."""
+        for lane in (self.own, self.released, self.postponed, self.queue, self.outside):
+            yield from lane or ()
+
     def drain(self) -> Iterator[Envelope]:
         """Remove and yield everything, postponed events first, in order of arrival."""
         self.release_postponed()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from actorfsm.runtime.limits import Limits
     from actorfsm.runtime.registry import Registry
     from actorfsm.runtime.timers import DeadlineWheel, HookSweeper, Timers
+    from actorfsm.runtime.watches import Watches
     from actorfsm.trace import Record, Sink
 
 __all__ = ["Parts"]
@@ -46,6 +47,7 @@ class Parts:
     deadlines: DeadlineWheel
     sweeper: HookSweeper
     timers: Timers
+    watches: Watches
 
     def __init__(  # noqa: PLR0917 -- the composition root names every part once
         self,

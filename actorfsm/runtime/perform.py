@@ -85,6 +85,10 @@ def committed(turn: Turn, choice: Transition, reply: Any) -> None:
             _send(turn, turn.outgoing)
         for step in choice.detached:
             _start_detached(turn, choice, step)
+        if turn.watching is not None:
+            actor.kind.parts.watches.apply(actor, turn.watching)
+        if choice.target.final and not choice.stays:
+            actor.kind.parts.watches.ended(actor, "finished", envelope)
         actor.kind.supervisor.committed(turn, choice)
 
 

@@ -60,6 +60,7 @@ async def shut_down(
         cancelled = await _until(parts, _is_at_rest, started_at + timeout_s)
     finished = finish and _is_at_rest(parts)
     parts.dispatcher.close()
+    parts.watches.close()
     abandoned_before = parts.counters.outcomes["dead_lettered"]
     error = error or SystemStopping("the system stopped before it came to this event")
     _end_everything(parts, error)

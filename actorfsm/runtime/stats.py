@@ -34,6 +34,7 @@ class Counters:
         self.in_flight = 0
         self.joined = 0
         self.outgoing = 0
+        self.withdrawn = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ class Stats:
         turns_eager: Turns that were run inside the ask, in a task of their own.
         turns_plain: Turns that were run inside the ask, without a task: all hooks are plain functions.
         pending_asks: Asks that wait for an answer.
+        withdrawn: Events of the runtime's own that were taken back before they were handled; they count as never
+            accepted.
     """
 
     accepted: int
@@ -86,6 +89,7 @@ class Stats:
     turns_eager: int
     turns_plain: int
     pending_asks: int
+    withdrawn: int
 
     @property
     def balance(self) -> int:

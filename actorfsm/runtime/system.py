@@ -41,6 +41,7 @@ from actorfsm.runtime.stats import Stats
 from actorfsm.runtime.tasks import TaskWatch
 from actorfsm.runtime.timers import DeadlineWheel, HookSweeper, Timers
 from actorfsm.runtime.turn import CURRENT, adopt
+from actorfsm.runtime.watches import Watches
 from actorfsm.sinks.structlog_sink import StructlogSink
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from random import Random
     from types import TracebackType
 
-    from actorfsm.event import Event, Outcome
+    from actorfsm.event import Event, Outcome, Terminated
     from actorfsm.machine.machine import Machine
     from actorfsm.machine.snapshot import Snapshot
     from actorfsm.runtime.actor import Actor
@@ -140,6 +141,7 @@ class ActorSystem(Generic[ServicesT]):
         self._door = parts.door = Door(parts)
         parts.callbacks = Callbacks(parts)
         parts.timers = Timers(loop)
+        parts.watches = Watches(parts)
         parts.deadlines = DeadlineWheel(loop, parts.guarded(parts.door.expire))
         ready: deque[Actor] = deque()
         parts.dispatcher = Dispatcher(parts, ready, inline=self._inline)
@@ -296,6 +298,19 @@ class ActorSystem(Generic[ServicesT]):
             rare_of(actor).stop_waiters.append(waiter)
             await waiter
 
+    async def watch(self, machine_id: str) -> Terminated:
+        """Wait until a machine has ended: at once if it has, or if there is none with this id.
+
+        The system's own end is one too. In a hook use `self.watch`.
+
+        Raises:
+            SystemStopping: The system is stopping, or has stopped.
+        """
+        self._started().check_thread(f"watch of {machine_id} was called")
+        if self._parts.stopping:
+            raise SystemStopping("the system is stopping, or has stopped", machine_id=machine_id)
+        return await self._parts.watches.wait(check_machine_id(machine_id))
+
     def release(self, machine_id: str, *, discard: bool = False) -> None:
         """Let a quarantined machine go on.
 
@@ -409,6 +424,7 @@ class ActorSystem(Generic[ServicesT]):
             turns_eager=counters.turns_eager,
             turns_plain=counters.turns_plain,
             pending_asks=counters.pending_asks,
+            withdrawn=counters.withdrawn,
         )
 
     @property

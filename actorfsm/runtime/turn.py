@@ -11,7 +11,9 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from actorfsm.errors import Discarded, InvalidEvent, MailboxFull, ReadOnly, StaleTurn
-from actorfsm.ids import derive_id
+from actorfsm.event import Terminated
+from actorfsm.ids import check_machine_id, derive_id
+from actorfsm.runtime.ref import Ref
 
 if TYPE_CHECKING:
     import asyncio
@@ -56,6 +58,8 @@ class Turn:
     outgoing: list[Envelope] | None = None
     own_events: list[Envelope] | None = None
     tasks: list[asyncio.Future[Any]] | None = None
+    watching: list[tuple[str, bool]] | None = None
+    """Which ids to watch from now on, or no longer."""
     callbacks: list[tuple[Envelope, Outcome]] | None = None
     """Callbacks that wait for the end of the turn."""
     asks = 0
@@ -169,6 +173,33 @@ class Turn:
         )
         envelope.own_depth = depth
         self.own_events.append(envelope)
+
+    def watch(self, target: Any) -> None:
+        """Watch a machine after the commit."""
+        if Terminated not in self.actor.kind.events:
+            raise InvalidEvent(
+                f"{self.actor.kind.name} has no transition for Terminated, which a watch ends with; write one: "
+                "@transition(STATE, to=STAY), with a body that takes `event: Terminated`",
+                machine_id=self.actor.id,
+            )
+        if self._change_watch(target, begins=True) == self.actor.id:
+            raise InvalidEvent(
+                f"{self.actor.id} would watch itself; what is to happen at its end belongs into the enter hook of its "
+                "final state",
+                machine_id=self.actor.id,
+            )
+
+    def unwatch(self, target: Any) -> None:
+        """Watch a machine no longer, after the commit."""
+        self._change_watch(target, begins=False)
+
+    def _change_watch(self, target: Any, *, begins: bool) -> str:
+        self._check_writable()
+        machine_id = check_machine_id(target.id if isinstance(target, Ref) else target)
+        if self.watching is None:
+            self.watching = []
+        self.watching.append((machine_id, begins))
+        return machine_id
 
     def stop(self) -> None:
         """Stop the machine after the commit."""

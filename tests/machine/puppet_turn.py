@@ -44,6 +44,12 @@ class PuppetTurn:
     def next_event(self, event: Any) -> None:
         self.asked.append(("next_event", event))
 
+    def watch(self, target: Any) -> None:
+        self.asked.append(("watch", target))
+
+    def unwatch(self, target: Any) -> None:
+        self.asked.append(("unwatch", target))
+
     def stop(self) -> None:
         self.asked.append(("stop",))
 

@@ -1,0 +1,151 @@
+"""Watches: who wants to know when a machine is gone (C18; Erlang's monitors, Pekko's death watch).
+
+A watch ends with exactly one `Terminated`, or without one when it is taken back. It is about an id: a restart is no
+end, and a machine that has ended already, or never lived, is reported at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from actorfsm.errors import Unsupported
+from actorfsm.event import Terminated
+from actorfsm.runtime.turn import CURRENT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from actorfsm.event import EndReason
+    from actorfsm.runtime.actor import Actor
+    from actorfsm.runtime.envelope import Envelope
+    from actorfsm.runtime.parts import Parts
+
+__all__ = ["Watches"]
+
+
+class Watches:
+    """The watches of one system: those of its machines, and those of code outside, which waits for a future."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._watchers: dict[str, dict[Actor | asyncio.Future[Terminated], None]] = {}
+        """By the id that is watched."""
+        self._watched: dict[Actor, dict[str, None]] = {}
+        """By the machine that watches."""
+
+    def apply(self, watcher: Actor, changes: Iterable[tuple[str, bool]]) -> None:
+        """Begin and take back watches, as a committed turn has said, in that order."""
+        for machine_id, begins in changes:
+            if begins:
+                self._begin(watcher, machine_id)
+            else:
+                self._take_back(watcher, machine_id)
+
+    def _begin(self, watcher: Actor, machine_id: str) -> None:
+        notice = self._known_end(machine_id)
+        if notice is None:
+            self._watchers.setdefault(machine_id, {})[watcher] = None
+            self._watched.setdefault(watcher, {})[machine_id] = None
+        elif not self._waiting(watcher, machine_id):  # what waits already says so
+            self._parts.door.send(watcher.id, notice, None)
+
+    def _take_back(self, watcher: Actor, machine_id: str) -> None:
+        if machine_id in self._watched.get(watcher, ()):
+            self._forget(watcher, machine_id)
+        for envelope in self._waiting(watcher, machine_id):
+            self._parts.dispatcher.withdraw(watcher, envelope)
+
+    def _known_end(self, machine_id: str) -> Terminated | None:
+        """Return what is to say of an id that has ended already; None while it lives, or is being born."""
+        actor = self._parts.registry.actors.get(machine_id)
+        if actor is None:
+            return Terminated(machine_id=machine_id, incarnation=0, reason="unknown")
+        return _end_of(actor, "finished") if actor.node.final else None
+
+    def _waiting(self, watcher: Actor, machine_id: str) -> list[Envelope]:
+        """Return the notices about an id that the watcher has not come to."""
+        return [
+            envelope
+            for envelope in watcher.mailbox or ()
+            if isinstance(envelope.event, Terminated) and envelope.event.machine_id == machine_id
+        ]
+
+    async def wait(self, machine_id: str) -> Terminated:
+        """Watch from outside; see `ActorSystem.watch`."""
+        turn = CURRENT.get()
+        if turn is not None and turn.holds_machine and not turn.closed:
+            raise Unsupported(
+                f"{turn.machine_id} would wait in its turn for the end of {machine_id}; use self.watch, which brings "
+                "it a Terminated",
+                machine_id=machine_id,
+            )
+        notice = self._known_end(machine_id)
+        if notice is not None:
+            return notice
+        waiter: asyncio.Future[Terminated] = self._parts.loop.create_future()
+        watchers = self._watchers.setdefault(machine_id, {})
+        watchers[waiter] = None
+        try:
+            return await waiter
+        finally:
+            if watchers.pop(waiter, self) is not self and not watchers:
+                del self._watchers[machine_id]
+
+    # -- what befalls machines ----------------------------------------------------------------------------------
+
+    def ended(self, actor: Actor, reason: EndReason, cause: Envelope | None = None) -> None:
+        """Tell who watches that a machine has ended; each watch is over with that.
+
+        Args:
+            actor: The machine.
+            reason: How it ended.
+            cause: The event whose turn ended it, if one did.
+        """
+        watchers = self._watchers.pop(actor.id, None)
+        if watchers is None:
+            return
+        notice = _end_of(actor, reason)
+        for watcher in list(watchers):
+            del watchers[watcher]
+            if isinstance(watcher, asyncio.Future):
+                _wake(watcher, notice)
+            else:
+                self._forget_watched(watcher, actor.id)
+                self._parts.door.send(watcher.id, notice, cause)
+
+    def drop(self, watcher: Actor) -> None:
+        """Forget the watches of a machine that stops."""
+        for machine_id in list(self._watched.get(watcher, ())):
+            self._forget(watcher, machine_id)
+
+    def close(self) -> None:
+        """End all watches with the system: code outside learns it, machines are about to end themselves."""
+        for watcher in list(self._watched):
+            self.drop(watcher)
+        for machine_id in list(self._watchers):
+            self.ended(self._parts.registry.actors[machine_id], "stopped")
+
+    def _forget(self, watcher: Actor, machine_id: str) -> None:
+        watchers = self._watchers[machine_id]
+        del watchers[watcher]
+        if not watchers:
+            del self._watchers[machine_id]
+        self._forget_watched(watcher, machine_id)
+
+    def _forget_watched(self, watcher: Actor, machine_id: str) -> None:
+        watched = self._watched[watcher]
+        del watched[machine_id]
+        if not watched:
+            del self._watched[watcher]
+
+
+def _end_of(actor: Actor, reason: EndReason) -> Terminated:
+    if actor.node.parent is None:
+        reason = "unknown"  # its birth was refused or failed: it never lived
+    return Terminated(machine_id=actor.id, incarnation=actor.incarnation, reason=reason)
+
+
+def _wake(waiter: asyncio.Future[Terminated], notice: Terminated) -> None:
+    if not waiter.done():
+        waiter.set_result(notice)
