@@ -87,7 +87,7 @@ def committed(turn: Turn, choice: Transition, reply: Any) -> None:
             _start_detached(turn, choice, step)
         if turn.watching is not None:
             actor.kind.parts.watches.apply(actor, turn.watching)
-        if choice.target.final and not choice.stays:
+        if choice.target.final:
             actor.kind.parts.watches.ended(actor, "finished", envelope)
         actor.kind.supervisor.committed(turn, choice)
 
