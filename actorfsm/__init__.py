@@ -40,6 +40,7 @@ from actorfsm.machine.decorators import (
 from actorfsm.machine.machine import Machine
 from actorfsm.machine.options import Directive, MailboxPolicy, Overflow, Redelivery, RestartPolicy
 from actorfsm.machine.snapshot import Snapshot
+from actorfsm.runtime.births import SpawnReport
 from actorfsm.runtime.dead_letter import DeadLetter
 from actorfsm.runtime.limits import Limits
 from actorfsm.runtime.receipt import Receipt
@@ -55,6 +56,7 @@ __all__ = [  # noqa: RUF022 -- in themed groups; type checkers read plain string
     # the system
     "ActorSystem",
     "Limits",
+    "SpawnReport",
     "StopReport",
     "Stats",
     "DeadLetter",

@@ -180,7 +180,7 @@ class Actor:
                 reply = choice.reply.check(reply)
             data = draft = self.data if turn.draft is None else turn.draft
             if choice.is_birth:
-                data = kind.rules.validated(draft, kind.definition.mutable_fields)
+                data = kind.rules.at_commit_of_birth(draft)
             elif draft is not self.data:
                 data = kind.rules.at_commit(draft, turn.touched)
             # believe: memory changes only after the commit

@@ -19,6 +19,7 @@ from actorfsm.errors import (
     AskTimeout,
     EventIdConflict,
     Expired,
+    InvalidData,
     InvalidEvent,
     MachineExists,
     MailboxFull,
@@ -46,11 +47,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from enum import Enum
 
+    from actorfsm.machine.definition import Transition
     from actorfsm.runtime.kind import Kind
     from actorfsm.runtime.parts import Parts
 
 __all__ = ["MAX_TIMEOUT_S", "Door"]
 
+SPAWN: Final = Spawn()
 MAX_TIMEOUT_S: Final = 1e9
 """The longest deadline: 31 years, in seconds."""
 
@@ -142,10 +145,17 @@ class Door:
         finally:
             self._parts.waits.end(turn, envelope)
 
-    async def _answer(self, envelope: Envelope, timeout_s: float) -> Any:
+    def _begin_answer(self, envelope: Envelope, timeout_s: float) -> None:
         envelope.is_ask = True
         envelope.deadline = envelope.accepted_at + timeout_s
         self._accept_ask(envelope)
+
+    async def _answer(self, envelope: Envelope, timeout_s: float) -> Any:
+        self._begin_answer(envelope, timeout_s)
+        return await self.wait_for_end(envelope)
+
+    async def wait_for_end(self, envelope: Envelope) -> Any:
+        """Return the reply to an ask that was begun, or raise its error."""
         if not envelope.settled:
             await self.wait(envelope)
         if envelope.error is not None:
@@ -405,26 +415,81 @@ class Door:
         headers: Mapping[str, str] | None,
     ) -> None:
         """Create a machine and wait until its birth is finished; see `ActorSystem.spawn`."""
-        event = Spawn()
         turn = CURRENT.get()
+        envelope = self._prepare_birth(turn, kind, machine_id, data, event_id, headers)
+        if turn is None:
+            await self._answer(envelope, self._ask_timeout_s)
+        else:
+            await self._answer_machine(turn, envelope, self._ask_timeout_s)
+
+    def begin_birth(self, kind: Kind, machine_id: str, data: Mapping[str, Any] | None) -> Envelope:
+        """Begin to create a machine, from outside all turns; its birth may be over already on return."""
+        envelope = self._prepare_birth(None, kind, machine_id, data, None, None)
+        self._begin_answer(envelope, self._ask_timeout_s)
+        return envelope
+
+    def bear(self, kind: Kind, birth: Transition, machine_id: str, data: Mapping[str, Any] | None) -> bool:
+        """Create a machine whose birth runs no hook: its outcome, without a turn.
+
+        Returns:
+            Whether it was born; if not, it needs a turn, which will fail and be recorded.
+
+        Raises:
+            MachineExists, InvalidData, InvalidEvent: As `spawn`; nothing was changed.
+        """
+        if self._parts.stopping or get_ident() != self._thread:
+            self._check_open(machine_id, SPAWN)
+        if check_machine_id(machine_id) in self._actors:
+            raise self._exists(machine_id)
+        rules = kind.rules
+        draft = rules.at_birth(data)
+        try:
+            committed = rules.at_commit_of_birth(draft)
+        except InvalidData:
+            return False
+        self._actors[machine_id] = actor = Actor(kind, machine_id, birth.target, committed)
+        actor.seq = 1
+        self._parts.counters.accepted += 1
+        envelope = Envelope(SPAWN, machine_id, self._next_number(), self._time())
+        perform.settle(actor, envelope, "committed", birth.source.member, birth.new)
+        return True
+
+    def check_spawnable(self, kind: Kind, machine_id: str | None = None) -> None:
+        """Refuse to spawn machines of a class that has no initial state.
+
+        Raises:
+            InvalidEvent: It has none.
+        """
+        if kind.definition.initial is None:
+            births = ", ".join(sorted(cls.__name__ for cls in kind.definition.births))
+            raise InvalidEvent(
+                f"{kind.name} has no initial state: it is born by {births}", machine_id=machine_id
+            )
+
+    def _prepare_birth(  # noqa: PLR0917 -- as `spawn`, with the turn
+        self,
+        turn: Turn | None,
+        kind: Kind,
+        machine_id: str,
+        data: Mapping[str, Any] | None,
+        event_id: str | None,
+        headers: Mapping[str, str] | None,
+    ) -> Envelope:
+        event = Spawn()
         if turn is not None:
             turn.check_open(event)
         self._check_thread(event)
         if turn is None:
             self._check_open(machine_id, event)
         check_machine_id(machine_id)
-        if kind.definition.initial is None:
-            births = ", ".join(sorted(cls.__name__ for cls in kind.definition.births))
-            raise InvalidEvent(
-                f"{kind.name} has no initial state: it is born by {births}", machine_id=machine_id
-            )
+        self.check_spawnable(kind, machine_id)
         known = self._actors.get(machine_id)
         if turn is not None and event_id is None:
             event_id = turn.next_ask_id()  # so that a repetition is answered from the record
         if known is not None and (
             event_id is None or known.kind is not kind or not self._knows(known, event_id)
         ):
-            raise MachineExists(f"{machine_id} exists already, as {known.kind.name}", machine_id=machine_id)
+            raise self._exists(machine_id)
         if turn is None:
             envelope = Envelope(event, machine_id, self._next_number(), self._time())
             self._address(envelope, event_id, headers)
@@ -436,10 +501,11 @@ class Door:
         if known is None:
             self._check_room_for_asks(envelope)
             self._actors[machine_id] = Actor(kind, machine_id, kind.root, kind.rules.at_birth(data))
-        if turn is None:
-            await self._answer(envelope, self._ask_timeout_s)
-        else:
-            await self._answer_machine(turn, envelope, self._ask_timeout_s)
+        return envelope
+
+    def _exists(self, machine_id: str) -> MachineExists:
+        known = self._actors[machine_id]
+        return MachineExists(f"{machine_id} exists already, as {known.kind.name}", machine_id=machine_id)
 
     async def wait_for_birth(self, actor: Actor) -> None:
         """Wait until a birth that is going on has ended; a machine that does so in its turn waits like one that asks.

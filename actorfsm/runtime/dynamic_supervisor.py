@@ -280,8 +280,8 @@ class DynamicSupervisor:
 
     def end_with(self, actor: Actor, error: ActorFSMError) -> None:
         """End everything that waits at a machine with one error: the system is going down."""
-        rare = rare_of(actor)
-        if rare.pause_key:
+        rare = actor.rare
+        if rare is not None and rare.pause_key:
             self._parts.timers.cancel(rare.pause_key)
         if actor.mailbox is not None:
             for envelope in actor.mailbox.drain():
@@ -292,8 +292,9 @@ class DynamicSupervisor:
             self._parts.registry.actors.pop(
                 actor.id, None
             )  # who waits for its birth shall find no trace of it
-        _wake(rare.stop_waiters)
-        _wake(rare.birth_waiters)
+        if rare is not None:
+            _wake(rare.stop_waiters)
+            _wake(rare.birth_waiters)
 
     def _record(self, actor: Actor, name: str, reason: str, error: BaseException | None) -> None:
         if self._parts.sinks:

@@ -27,6 +27,7 @@ from actorfsm.errors import (
 from actorfsm.ids import EventIds, check_machine_id
 from actorfsm.machine.checks import check_system
 from actorfsm.runtime.actor import QUARANTINED, STOPPED
+from actorfsm.runtime.births import Births
 from actorfsm.runtime.callbacks import Callbacks
 from actorfsm.runtime.dispatcher import Dispatcher
 from actorfsm.runtime.door import Door
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from actorfsm.machine.machine import Machine
     from actorfsm.machine.snapshot import Snapshot
     from actorfsm.runtime.actor import Actor
+    from actorfsm.runtime.births import Newborn, SpawnReport
     from actorfsm.runtime.dead_letter import DeadLetter
     from actorfsm.runtime.receipt import Receipt
     from actorfsm.trace import Sink
@@ -250,6 +252,34 @@ class ActorSystem(Generic[ServicesT]):
         door = self._started()
         await door.spawn(self._kind(machine_class), machine_id, data, event_id, headers)
         return Ref(door, machine_id, machine_class)
+
+    async def spawn_many(
+        self,
+        machine_class: type[Machine[Any, Any]],
+        machines: Iterable[Newborn] | Mapping[str, Mapping[str, Any] | None],
+        *,
+        at_once: int = 64,
+    ) -> SpawnReport:
+        """Create many machines of one class, quickly; return once all of them are alive or refused.
+
+        Each is created by the rules of `spawn`, has its own event and record, and is refused alone. The event loop has
+        its turn after every few (`Limits.turns_per_step`), so that asks go on meanwhile. What was created stays if the
+        call is cancelled or `machines` raises.
+
+        Args:
+            machine_class: Their class, one of the system's.
+            machines: Ids, or pairs of id and data, in any iterable; or a mapping of ids to data.
+            at_once: How many births may wait for their hooks beside each other. In a hook it is one after the other.
+
+        Returns:
+            How many were created, and the refused ones by id with their errors.
+
+        Raises:
+            InvalidEvent: The class has no initial state, or a single id was given.
+            SystemStopping, SystemFailed, StaleTurn, WrongThread: As any call; what was created before stays.
+        """
+        births = Births(self._started(), self._kind(machine_class), at_once)
+        return await births.run(machines, self._parts.limits.turns_per_step)
 
     async def get_or_spawn(
         self, machine_class: type[MachineT], machine_id: str, *, data: Mapping[str, Any] | None = None
