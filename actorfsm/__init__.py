@@ -27,19 +27,21 @@ from actorfsm.errors import (
     Vetoed,
     WrongThread,
 )
-from actorfsm.event import ErrorInfo, Event, Outcome, Spawn, Terminated, TransitionRequested
+from actorfsm.event import ErrorInfo, Event, Outcome, Spawn, StateTimeout, Terminated, TransitionRequested
 from actorfsm.machine.decorators import (
     STAY,
     after_transition,
     before_transition,
     on_enter,
     on_exit,
+    on_timeout,
     postpone,
     transition,
 )
 from actorfsm.machine.machine import Machine
 from actorfsm.machine.options import Directive, MailboxPolicy, Overflow, Redelivery, RestartPolicy
 from actorfsm.machine.snapshot import Snapshot
+from actorfsm.machine.timers import TimerScope
 from actorfsm.runtime.births import SpawnReport
 from actorfsm.runtime.dead_letter import DeadLetter
 from actorfsm.runtime.limits import Limits
@@ -70,6 +72,8 @@ __all__ = [  # noqa: RUF022 -- in themed groups; type checkers read plain string
     "on_exit",
     "on_enter",
     "after_transition",
+    "on_timeout",
+    "TimerScope",
     "Veto",
     "Directive",
     "MailboxPolicy",
@@ -79,6 +83,7 @@ __all__ = [  # noqa: RUF022 -- in themed groups; type checkers read plain string
     # events and what comes back
     "Event",
     "Spawn",
+    "StateTimeout",
     "Terminated",
     "TransitionRequested",
     "Outcome",

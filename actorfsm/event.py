@@ -39,6 +39,7 @@ __all__ = [
     "Outcome",
     "OutcomeKind",
     "Spawn",
+    "StateTimeout",
     "Terminated",
     "TransitionRequested",
     "reply_annotation",
@@ -168,6 +169,16 @@ class Spawn(Event[None]):
 
     Enter hooks of the initial state that take the event must accept it in their annotation.
     """
+
+
+class StateTimeout(Event[None]):
+    """A machine has been in a state for as long as an `@on_timeout` says. Only the machine's own timers send it.
+
+    Attributes:
+        name: The timer's name: that of the method.
+    """
+
+    name: str
 
 
 class TransitionRequested(Event[None]):

@@ -6,13 +6,22 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from actorfsm.errors import DefinitionError
-from actorfsm.event import Event, Spawn, Terminated, TransitionRequested, reply_annotation, shares_nothing
+from actorfsm.event import (
+    Event,
+    Spawn,
+    StateTimeout,
+    Terminated,
+    TransitionRequested,
+    reply_annotation,
+    shares_nothing,
+)
 from actorfsm.machine import signatures
 from actorfsm.machine.decorators import (
     STAY,
     HookMark,
     Mark,
     PostponeMark,
+    TimeoutMark,
     TransitionMark,
     marks_inside,
     marks_of,
@@ -28,6 +37,7 @@ from actorfsm.machine.definition import (
     Step,
     Transition,
 )
+from actorfsm.machine.timers import StateTimer
 from actorfsm.values import is_immutable
 
 if TYPE_CHECKING:
@@ -87,9 +97,15 @@ class _Builder:
         definition.initial = (
             None if initial is None else self._node(f"initial= of {definition.name}", initial)
         )
-        definition.any_to_any = not any(True for _ in self._marks(TransitionMark))
+        definition.any_to_any = not any(True for _ in self._marks((TransitionMark, TimeoutMark)))
+        for name, function, mark in self._marks(TimeoutMark):
+            self._start_in(
+                name, function, mark
+            )  # before the edges, which know whether their target has timers
         for name, function, mark in self._marks(TransitionMark):
             self._declare(name, function, mark)
+        for name, function, mark in self._marks(TimeoutMark):
+            self._time_out(name, function, mark)
         for name, function, mark in self._marks(PostponeMark):
             self._postpone(name, function, mark)
         if definition.any_to_any:
@@ -100,7 +116,9 @@ class _Builder:
         self._finish()
         return definition
 
-    def _marks(self, kind: type[Any]) -> Iterator[tuple[str, Callable[..., Any], Any]]:
+    def _marks(
+        self, kind: type[Any] | tuple[type[Any], ...]
+    ) -> Iterator[tuple[str, Callable[..., Any], Any]]:
         for name, function, marks in self.methods:
             for mark in marks:
                 if isinstance(mark, kind):
@@ -125,19 +143,13 @@ class _Builder:
     def _declare(self, name: str, function: Callable[..., Any], mark: TransitionMark) -> None:
         owner = f"{self.cls.__name__}.{name}"
         events = signatures.body_events(owner, function, self.namespace)
-        if mark.when is not None:
-            signatures.guard_is_callable(owner, mark.when)
+        if StateTimeout in events:
+            raise DefinitionError(
+                f"{owner}: StateTimeout comes of itself: write @on_timeout(STATE, after=...)"
+            )
         if mark.to is STAY and not mark.sources:
             raise DefinitionError(f"{owner}: a birth needs a state to be born in, not STAY")
-        body = Step(
-            name,
-            "body",
-            function,
-            1,
-            signatures.is_async(function),
-            mark.timeout_s or self.definition.options.hook_timeout_s,
-            is_body=True,
-        )
+        body = self._body(name, function, mark)
         sources = [self._node(owner, source) for source in mark.sources] or [self.definition.root]
         for event_class in events:
             self._check_return(owner, function, event_class)
@@ -147,6 +159,47 @@ class _Builder:
                     name, event_class, source, target, body, when=mark.when, stays=mark.to is STAY
                 )
                 self._add(source, event_class, edge)
+
+    def _start_in(self, name: str, function: Callable[..., Any], mark: TimeoutMark) -> None:
+        owner = f"{self.cls.__name__}.{name}"
+        if signatures.body_events(owner, function, self.namespace) != (StateTimeout,):
+            raise DefinitionError(
+                f"{owner}: what @on_timeout stands above is written (self, event: StateTimeout)"
+            )
+        timer = StateTimer(name, mark.after_s, StateTimeout(name=name))
+        for state in mark.states:
+            node = self._node(owner, state)
+            if any(other.name == name for other in node.timers):
+                raise DefinitionError(f"{owner}: two timeouts of one name in {node.name}; use two methods")
+            if node.final:
+                raise DefinitionError(
+                    f"{owner}: {node.name} is final, its timers would be cancelled; take the state out of final=(...) "
+                    "or the timeout away"
+                )
+            node.timers += (timer,)
+
+    def _time_out(self, name: str, function: Callable[..., Any], mark: TimeoutMark) -> None:
+        owner = f"{self.cls.__name__}.{name}"
+        self._check_return(owner, function, StateTimeout)
+        body = self._body(name, function, mark)
+        for state in mark.states:
+            source = self._node(owner, state)
+            target = source if mark.to is STAY else self._node(owner, mark.to)
+            edge = self._edge(name, StateTimeout, source, target, body, when=mark.when, stays=mark.to is STAY)
+            self._add(source, StateTimeout, edge)
+
+    def _body(self, name: str, function: Callable[..., Any], mark: TransitionMark | TimeoutMark) -> Step:
+        if mark.when is not None:
+            signatures.guard_is_callable(f"{self.cls.__name__}.{name}", mark.when)
+        return Step(
+            name,
+            "body",
+            function,
+            1,
+            signatures.is_async(function),
+            mark.timeout_s or self.definition.options.hook_timeout_s,
+            is_body=True,
+        )
 
     def _check_return(self, owner: str, function: Callable[..., Any], event_class: EventClass) -> None:
         says = signatures.return_annotation(function, self.namespace)
@@ -163,6 +216,8 @@ class _Builder:
         owner = f"{self.cls.__name__}.{name}"
         for event_class in mark.events or signatures.body_events(owner, function, self.namespace):
             given: Any = event_class
+            if given is StateTimeout:
+                raise DefinitionError(f"{owner}: a timer's event is never postponed")
             if given is Event or not issubclass(given, Event):
                 raise DefinitionError(
                     f"{owner}: @postpone takes event classes of this machine, not {event_class!r}"
@@ -193,6 +248,8 @@ class _Builder:
         guard, guard_name = when, "" if when is None else signatures.guard_name(when)
         if event_class is TransitionRequested:
             guard = _requests(target, when)
+        elif event_class is StateTimeout:
+            guard = _times_out(name, when)
         edge = Transition(name, source, target, guard, guard_name, self._spec(event_class).reply, stays=stays)
         birth = source is self.definition.root
         before = () if stays or birth else self._steps("before", None, event_class)
@@ -202,7 +259,8 @@ class _Builder:
         after = () if stays else tuple(self._steps("after", target, event_class))
         edge.afters = tuple(step for step in after if not step.detached)
         edge.detached = tuple(step for step in after if step.detached)
-        edge.is_rare = edge.is_birth or bool(edge.detached) or (target.final and not stays)
+        starts_or_ends = not stays and (target.final or bool(target.timers))
+        edge.is_rare = edge.is_birth or bool(edge.detached) or starts_or_ends
         return edge
 
     def _steps(self, kind: str, node: StateNode | None, event_class: EventClass) -> Iterator[Step]:
@@ -222,7 +280,7 @@ class _Builder:
                 reply_annotation(event_class, self.namespace), f"the reply of {event_class.__name__}"
             )
             mutable = not shares_nothing(event_class)
-            care = mutable or event_class in {TransitionRequested, Terminated}
+            care = mutable or event_class in {TransitionRequested, StateTimeout, Terminated}
             events[event_class] = EventSpec(event_class, event_class.__name__, mutable, reply, care)
         return events[event_class]
 
@@ -246,7 +304,7 @@ class _Builder:
             for (owner, event_class), choices in self.choices.items():
                 if owner == id(node):
                     node.choices[event_class] = tuple(choices)
-            node.allowed = tuple(event_class.__name__ for event_class in node.choices)
+            node.allowed = tuple(cls.__name__ for cls in node.choices if cls is not StateTimeout)
         definition.births = frozenset(cls for cls in definition.root.choices if cls is not Spawn)
         definition.mutable_fields = frozenset(
             name for name, info in self.cls.model_fields.items() if not is_immutable(info.annotation)
@@ -272,6 +330,16 @@ def _requests(target: StateNode, when: Callable[[Any, Any], bool] | None) -> Cal
 
     leads_there.__dict__["__wrapped__"] = when  # for the checks, which look for guards given twice
     return leads_there
+
+
+def _times_out(name: str, when: Callable[[Any, Any], bool] | None) -> Callable[[Any, Any], bool]:
+    """A timer's event takes the edge of its own name."""
+
+    def is_its_own(machine: Any, event: StateTimeout) -> bool:
+        return event.name == name and (when is None or when(machine, event))
+
+    is_its_own.__dict__["__wrapped__"] = when
+    return is_its_own
 
 
 def marked_in(cls: type, name: str) -> bool:

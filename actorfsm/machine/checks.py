@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final
 
 from actorfsm.errors import DefinitionError
-from actorfsm.event import TransitionRequested
+from actorfsm.event import StateTimeout, TransitionRequested
 from actorfsm.machine.definition import Choice, Definition, Postponed, StateNode, Transition
 
 if TYPE_CHECKING:
@@ -127,6 +127,8 @@ def _always_before(earlier: Choice, later: Choice, event_class: type[Any]) -> bo
     if isinstance(earlier, Postponed):
         return True
     guard, other = earlier.guard, later.guard
+    if event_class is StateTimeout:
+        return False  # each has a timer of its own, by its name
     if event_class is TransitionRequested:  # the guard of the target stands before the user's
         if isinstance(later, Transition) and later.target is not earlier.target:
             return False

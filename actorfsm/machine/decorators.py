@@ -22,6 +22,7 @@ __all__ = [
     "Mark",
     "PostponeMark",
     "Stay",
+    "TimeoutMark",
     "TransitionMark",
     "after_transition",
     "before_transition",
@@ -29,6 +30,7 @@ __all__ = [
     "marks_of",
     "on_enter",
     "on_exit",
+    "on_timeout",
     "postpone",
     "transition",
 ]
@@ -68,6 +70,17 @@ class TransitionMark:
 
 
 @dataclass(frozen=True, slots=True)
+class TimeoutMark:
+    """`@on_timeout(*states, after=..., to=..., when=...)`."""
+
+    states: tuple[Enum, ...]
+    after_s: float
+    to: Enum
+    when: Callable[[Any, Any], bool] | None
+    timeout_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class PostponeMark:
     """`@postpone(*states, *event_classes)`; no event class means those of the method."""
 
@@ -85,7 +98,7 @@ class HookMark:
     detached: bool = False
 
 
-Mark: TypeAlias = TransitionMark | PostponeMark | HookMark
+Mark: TypeAlias = TransitionMark | TimeoutMark | PostponeMark | HookMark
 
 
 def marks_of(attribute: object) -> list[Mark]:
@@ -130,6 +143,37 @@ def transition(
     """
     _check_states("transition", (*sources, to))
     mark = TransitionMark(sources, to, when, _checked("transition", timeout))
+    return lambda function: _mark(function, mark)
+
+
+def on_timeout(
+    *states: Enum,
+    after: Duration,
+    to: Enum,
+    when: Callable[[Any, Any], bool] | None = None,
+    timeout: Duration | None = None,
+) -> Callable[[F], F]:
+    """Declare what happens when the machine has been in a state for some time (gen_statem's `state_timeout`).
+
+    The method is the body of a transition for the event `StateTimeout`. A timer of the method's name starts with the
+    commit that enters the state, also from itself, and dies when the state is left. `to=STAY` leaves it alone.
+
+    Args:
+        states: The states.
+        after: How long, seconds or timedelta; 0 means: after the events that wait already.
+        to: The state it leads to, or `STAY`: body and commit, but no hooks, and the timer does not start again.
+        when: A plain function `(machine, event) -> bool`. If it says no the timer is used up.
+        timeout: Deadline of the body, seconds or timedelta; the class's `hook_timeout` by default.
+    """
+    _check_states("on_timeout", (*states, to))
+    if not states:
+        raise DefinitionError("@on_timeout(STATE, ...) names at least one state")
+    after_s = seconds(after)
+    if not 0 <= after_s < inf:
+        raise DefinitionError(
+            f"@on_timeout(after={after!r}): give a time from 0 on, in seconds or as a timedelta"
+        )
+    mark = TimeoutMark(states, after_s, to, when, _checked("on_timeout", timeout))
     return lambda function: _mark(function, mark)
 
 
@@ -255,4 +299,6 @@ def _name_of(thing: Any) -> str:
 def _written(mark: Mark) -> str:
     if isinstance(mark, HookMark):
         return f"@{_DECORATORS[mark.kind]}"
+    if isinstance(mark, TimeoutMark):
+        return "@on_timeout(...)"
     return "@transition(...)" if isinstance(mark, TransitionMark) else "@postpone(...)"

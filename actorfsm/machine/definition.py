@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from actorfsm.event import Event
     from actorfsm.machine.machine import Machine
     from actorfsm.machine.options import MachineOptions
+    from actorfsm.machine.timers import StateTimer
 
 __all__ = [
     "POSTPONE",
@@ -199,7 +200,8 @@ class Transition:
         detached: The after-hooks that do not.
         changes_state: Whether source and target differ.
         is_birth: Whether it creates the machine.
-        is_rare: Whether more than a reply follows its commit: a birth, an end, or detached hooks.
+        is_rare: Whether more than a reply follows its commit: a birth, an end, detached hooks, or timers of the new
+            state.
     """
 
     __slots__ = (
@@ -260,6 +262,7 @@ class StateNode:
         parent: None for the root only.
         final: Whether the machine's life ends here.
         choices: By event class, what may be done, in the order in which it is tried.
+        timers: What is started when it is entered.
     """
 
     name: str
@@ -269,6 +272,7 @@ class StateNode:
     choices: dict[type[Any], tuple[Choice, ...]] = field(default_factory=dict[type[Any], tuple[Choice, ...]])
     children: list[StateNode] = field(default_factory=list["StateNode"])
     allowed: tuple[str, ...] = ()
+    timers: tuple[StateTimer, ...] = ()
 
     def __repr__(self) -> str:
         return f"<state {self.name}>"
@@ -287,7 +291,8 @@ class Definition:
         hooks: The hooks, in the order in which they run.
         mutable_fields: The data fields whose values could be changed in place.
         is_plain: Whether no hook and no body is async.
-        any_to_any: Whether it declares no transitions, so that any state may be requested from any other.
+        any_to_any: Whether it declares no transitions and no timeouts, so that any state may be requested from any
+            other.
     """
 
     name: str

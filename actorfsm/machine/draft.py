@@ -81,6 +81,14 @@ class TurnView(Protocol):
         """Watch a machine no longer, after the commit."""
         ...
 
+    def start_timer(self, event: Any, after: Any, at: Any, name: Any, scope: Any) -> None:
+        """Send the machine an event later."""
+        ...
+
+    def cancel_timer(self, name: Any) -> bool:
+        """Cancel a timer after the commit."""
+        ...
+
     def stop(self) -> None:
         """Stop the machine after the commit."""
         ...

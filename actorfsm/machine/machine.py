@@ -29,6 +29,7 @@ from actorfsm.machine.draft import Drafted, MutableField
 from actorfsm.machine.formats import check_spec, draw
 from actorfsm.machine.options import Directive, MachineOptions, MailboxPolicy, Redelivery, RestartPolicy
 from actorfsm.machine.signatures import resolve_now
+from actorfsm.machine.timers import TimerScope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,7 +113,7 @@ class Machine(_Base[StateT, ServicesT]):
     __definition__: ClassVar[Definition | None] = None
     __choices__: ClassVar[dict[str, Any]] = {}
 
-    def __init_subclass__(
+    def __init_subclass__(  # noqa: PLR0913 -- the options of a class
         cls,
         *,
         initial: Enum | None = None,
@@ -124,6 +125,8 @@ class Machine(_Base[StateT, ServicesT]):
         postpone_limit: int | None = None,
         own_event_limit: int | None = None,
         remembered_ids: int | None = None,
+        timer_limit: int | None = None,
+        timer_attempts: int | None = None,
         hook_timeout: Duration | None = None,
         **kwargs: Any,
     ) -> None:
@@ -135,7 +138,8 @@ class Machine(_Base[StateT, ServicesT]):
         except TypeError:
             raise DefinitionError(
                 f"{cls.__name__}: {', '.join(kwargs)}: no such option; there are initial, final, on_failure, "
-                "redelivery, mailbox, restart, postpone_limit, own_event_limit, remembered_ids, hook_timeout"
+                "redelivery, mailbox, restart, postpone_limit, own_event_limit, remembered_ids, timer_limit, "
+                "timer_attempts, hook_timeout"
             ) from None
         given: dict[str, Any] = {
             "initial": initial,
@@ -147,6 +151,8 @@ class Machine(_Base[StateT, ServicesT]):
             "postpone_limit": postpone_limit,
             "own_event_limit": own_event_limit,
             "remembered_ids": remembered_ids,
+            "timer_limit": timer_limit,
+            "timer_attempts": timer_attempts,
             "hook_timeout_s": None if hook_timeout is None else seconds(hook_timeout),
         }
         cls.__choices__ = cls.__choices__ | {
@@ -292,6 +298,46 @@ class Machine(_Base[StateT, ServicesT]):
             target: A machine id or a ref.
         """
         self._turn.unwatch(target)
+
+    def start_timer(
+        self,
+        event: Event[Any, Any],
+        *,
+        after: Duration | None = None,
+        at: datetime | None = None,
+        name: str | None = None,
+        scope: TimerScope = TimerScope.NAMED,
+    ) -> None:
+        """Send the machine an event later, counted from the commit; a rollback starts nothing.
+
+        A timer of the same name is replaced. It comes at the end of the mailbox, also of a full one.
+
+        Args:
+            event: The event, of a class that the machine declares.
+            after: How long after the commit, seconds or timedelta; 0 means: after the events that wait already.
+            at: Instead of `after`, a time of day, aware; if it is past, at once. What becomes of the computer's clock
+                after the commit does not move it.
+            name: The timer's name; by default that of the event's class.
+            scope: When it dies of itself.
+
+        Raises:
+            InvalidEvent: Not one of `after` and `at`, neither a time that can be meant nor an event that the machine
+                takes.
+            MailboxFull: The machine has `timer_limit` timers.
+        """
+        self._turn.start_timer(event, after, at, name, scope)
+
+    def cancel_timer(self, name: str | type[Event[Any, Any]]) -> bool:
+        """Cancel a timer once the transition is committed: then it never comes, even if it was due and waits.
+
+        Args:
+            name: Its name, or the event class it is named after.
+
+        Returns:
+            Whether there was one: as the commit would leave them, so that one which dies with the state left, or whose
+            event is being handled, is gone already.
+        """
+        return self._turn.cancel_timer(name)
 
     def stop(self) -> None:
         """Stop the machine once the transition is committed: a normal exit."""

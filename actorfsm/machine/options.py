@@ -12,7 +12,15 @@ from actorfsm.errors import DefinitionError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Directive", "MachineOptions", "MailboxPolicy", "Overflow", "Redelivery", "RestartPolicy"]
+__all__ = [
+    "Directive",
+    "MachineOptions",
+    "MailboxPolicy",
+    "Overflow",
+    "Redelivery",
+    "RestartPolicy",
+    "backoff",
+]
 
 
 class Directive(StrEnum):
@@ -110,6 +118,11 @@ class Redelivery:
             raise DefinitionError("Redelivery: attempts >= 0 and 0 <= first_delay_s <= max_delay_s")
 
 
+def backoff(policy: RestartPolicy | Redelivery, failures_before: int) -> float:
+    """Return the pause, in seconds: the first one doubled with each failure before, bounded before it overflows."""
+    return min(policy.first_delay_s * 2.0 ** min(failures_before, 64), policy.max_delay_s)
+
+
 @dataclass(frozen=True, slots=True)
 class MachineOptions:
     """The choices of one machine class.
@@ -122,6 +135,8 @@ class MachineOptions:
         postpone_limit: Events that may be postponed at a time.
         own_event_limit: Events that a machine may raise in a row with `next_event` before one from outside.
         remembered_ids: How many of the newest explicit event ids are remembered per machine.
+        timer_limit: Timers that a machine may have at a time.
+        timer_attempts: How many times more a timer comes whose event failed, before the machine is quarantined.
         hook_timeout_s: Deadline of each hook and body, in seconds.
     """
 
@@ -134,6 +149,8 @@ class MachineOptions:
     postpone_limit: int = 1024
     own_event_limit: int = 100
     remembered_ids: int = 128
+    timer_limit: int = 100
+    timer_attempts: int = 3
     hook_timeout_s: float = 30.0
 
     def check(self, class_name: str) -> None:
@@ -142,7 +159,9 @@ class MachineOptions:
         Raises:
             DefinitionError: One of them cannot be meant.
         """
-        for name in ("postpone_limit", "own_event_limit", "remembered_ids"):
+        if self.timer_attempts < 0:
+            raise DefinitionError(f"{class_name}: timer_attempts={self.timer_attempts!r}; give 0 or more")
+        for name in ("postpone_limit", "own_event_limit", "remembered_ids", "timer_limit"):
             if getattr(self, name) < 1:
                 raise DefinitionError(f"{class_name}: {name}={getattr(self, name)!r}; give a number above 0")
         if not 0 < self.hook_timeout_s < inf:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from actorfsm.runtime.envelope import Envelope, Settlement
     from actorfsm.runtime.kind import Kind
     from actorfsm.runtime.mailbox import Mailbox
+    from actorfsm.runtime.timers import Timer
 
 __all__ = ["IDLE", "PAUSED", "QUARANTINED", "READY", "RUNNING", "STOPPED", "Actor", "Rare", "Remembered"]
 
@@ -112,10 +113,13 @@ class Actor:
         incarnation: How often it was restarted.
         status: IDLE, READY, RUNNING, PAUSED, QUARANTINED or STOPPED.
         mailbox: What waits, or None.
+        timers: Its timers by name, as its last commit left them, or None.
         rare: What few machines need, or None.
     """
 
-    __slots__ = ("data", "id", "incarnation", "kind", "mailbox", "node", "rare", "seq", "status")
+    __slots__ = (
+        *("data", "id", "incarnation", "kind", "mailbox", "node", "rare", "seq", "status", "timers"),
+    )
 
     def __init__(self, kind: Kind, machine_id: str, node: StateNode, data: dict[str, Any]) -> None:
         self.kind = kind
@@ -126,7 +130,13 @@ class Actor:
         self.incarnation = 0
         self.status = IDLE
         self.mailbox: Mailbox | None = None
+        self.timers: dict[str, Timer] | None = None
         self.rare: Rare | None = None
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether its life is over."""
+        return self.status == STOPPED
 
     async def turn(self, envelope: Envelope) -> bool:  # noqa: C901, PLR0912, PLR0915 -- the spine
         """Handle one event: receive → select → hooks → commit → believe → perform.

@@ -121,7 +121,7 @@ def _birth_without_hooks(kind: Kind) -> Transition | None:
     birth = choices[0] if len(choices) == 1 else None
     if not isinstance(birth, Transition) or birth.guard is not None or birth.target.final:
         return None
-    return None if birth.steps or birth.afters or birth.detached else birth
+    return None if birth.steps or birth.afters or birth.detached or birth.target.timers else birth
 
 
 def _pairs(machines: Any) -> Any:

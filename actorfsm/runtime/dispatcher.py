@@ -147,9 +147,11 @@ class Dispatcher:
             envelope.accepted = True
             perform.end_undelivered(actor, envelope, full)
         else:
-            oldest = mailbox.queue.popleft()
+            oldest = next((waiting for waiting in mailbox.queue if not waiting.of_runtime), None)
             self._take_in(mailbox, envelope)
-            perform.end_undelivered(actor, oldest, full)
+            if oldest is not None:  # what the runtime sent is exempt from the bound
+                mailbox.queue.remove(oldest)
+                perform.end_undelivered(actor, oldest, full)
 
     def withdraw(self, actor: Actor, envelope: Envelope) -> None:
         """Take an event of the runtime's own back that waits in the mailbox: as if it had never been sent."""
@@ -162,7 +164,7 @@ class Dispatcher:
     def made_room(self, actor: Actor) -> None:
         """Follow the removal of an event from a mailbox: let others in, drop an idle machine's empty mailbox."""
         mailbox = actor.mailbox
-        if mailbox is None:
+        if mailbox is None or actor.is_stopped:
             return
         if mailbox.outside:
             self._let_in(mailbox, actor.kind.capacity)

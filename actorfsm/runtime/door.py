@@ -28,7 +28,7 @@ from actorfsm.errors import (
     SystemStopping,
     WrongThread,
 )
-from actorfsm.event import Event, Outcome, Spawn, Terminated, TransitionRequested
+from actorfsm.event import Event, Outcome, Spawn, StateTimeout, Terminated, TransitionRequested
 from actorfsm.ids import check_event_id, check_machine_id
 from actorfsm.machine.snapshot import Snapshot
 from actorfsm.runtime import perform
@@ -358,6 +358,20 @@ class Door:
             _check_is_event(event, machine_id)
         return Receipt(envelope, self._parts, CURRENT.get), envelope
 
+    def prepare_timer(
+        self, turn: Turn, event: Event[Any, Any], event_id: str, *, is_from_state: bool = False
+    ) -> Envelope:
+        """Make the envelope of an event that a machine's timer will send it.
+
+        Raises:
+            InvalidEvent: The machine does not take it.
+        """
+        envelope = self._caused(turn, event, turn.actor.id, event_id, None)
+        if not is_from_state:
+            self._check_thread(event)
+            self._check_event(turn.actor.kind, envelope)
+        return envelope
+
     def deliver(self, envelope: Envelope) -> None:
         """Deliver a message that a machine has sent; what cannot be delivered is a dead letter."""
         counters = self._parts.counters
@@ -582,10 +596,14 @@ class Door:
             self._refuse_class(kind, envelope)
         elif spec.mutable:
             envelope.event = copy_value(event)
-        elif spec.event_class is Terminated and not envelope.of_runtime:
+        elif spec.event_class in {StateTimeout, Terminated} and not envelope.of_runtime:
+            how = (
+                "self.watch(...)"
+                if spec.event_class is Terminated
+                else "entering a state with an @on_timeout"
+            )
             raise InvalidEvent(
-                f"only the runtime sends Terminated, to machines that watch; {envelope.machine_id} gets it after "
-                "self.watch(...)",
+                f"only the runtime sends {spec.name}; {envelope.machine_id} gets it after {how}",
                 machine_id=envelope.machine_id,
                 event=event,
             )
@@ -598,7 +616,8 @@ class Door:
 
     def _refuse_class(self, kind: Kind, envelope: Envelope) -> None:
         event = cast("object", envelope.event)
-        takes = ", ".join(sorted(spec.name for spec in kind.events.values() if spec.event_class is not Spawn))
+        own = {Spawn, StateTimeout}
+        takes = ", ".join(sorted(spec.name for spec in kind.events.values() if spec.event_class not in own))
         name = type(event).__name__
         what = name if isinstance(event, Event) else f"{name}, which is no event"
         raise InvalidEvent(

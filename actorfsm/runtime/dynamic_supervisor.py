@@ -11,8 +11,8 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from actorfsm.errors import MachineStopped, Quarantined
-from actorfsm.machine.options import Directive
-from actorfsm.runtime import perform
+from actorfsm.machine.options import Directive, backoff
+from actorfsm.runtime import perform, timers
 from actorfsm.runtime.actor import IDLE, PAUSED, QUARANTINED, RUNNING, STOPPED, Actor, Rare
 from actorfsm.runtime.mailbox import Mailbox
 from actorfsm.runtime.tasks import start_task
@@ -21,10 +21,10 @@ from actorfsm.trace import Record
 if TYPE_CHECKING:
     from actorfsm.errors import ActorFSMError, HookFailed
     from actorfsm.machine.definition import Transition
-    from actorfsm.machine.options import Redelivery, RestartPolicy
     from actorfsm.runtime.envelope import Envelope
     from actorfsm.runtime.kind import Kind
     from actorfsm.runtime.parts import Parts
+    from actorfsm.runtime.timers import Timer
     from actorfsm.runtime.turn import Turn
 
 __all__ = ["DynamicSupervisor", "rare_of"]
@@ -88,10 +88,12 @@ class DynamicSupervisor:
         stops = turn.interruption == "stopping" or (
             actor.rare is not None and actor.rare.stop_reason is not None
         )
-        if envelope.attempt < policy.attempts and not stops:
+        if envelope.attempt < policy.attempts and not stops and envelope.timer is None:
             self._redeliver(actor, envelope)
             return
-        if policy.attempts:
+        if (
+            policy.attempts and envelope.timer is None
+        ):  # a timer comes again by itself, and keeps nobody waiting
             self._parts.bury(envelope, f"poison: failed {envelope.attempt + 1} times, last with {failure}")
             perform.settle(
                 actor,
@@ -111,11 +113,13 @@ class DynamicSupervisor:
             return
         cause = failure.__cause__ or failure
         directive = self._options.directive_for(cause)
-        if directive is Directive.RESTART:
-            self.restart(actor, cause)
-        elif directive is Directive.STOP:
+        if directive is Directive.STOP:
             rare = rare_of(actor)
             rare.stop_reason, rare.stop_is_failure = f"stopped after {type(cause).__name__}", True
+        elif envelope.timer is not None and envelope.timer.gave_up:
+            self._give_up_timer(actor, envelope.timer, cause)
+        elif directive is Directive.RESTART:
+            self.restart(actor, cause)
 
     def hook_left_behind(self, turn: Turn) -> None:
         """Go on without a hook that did not end: its incarnation is in doubt, so the machine is restarted."""
@@ -150,13 +154,15 @@ class DynamicSupervisor:
                 self._go_on(actor)
         elif actor.rare is not None and actor.rare.stop_reason is not None:
             self.stop_now(actor)
+        elif turn.envelope.timer is not None and turn.envelope.timer.gave_up:
+            self._give_up_timer(actor, turn.envelope.timer, error)
         else:
             self.restart(actor, error)
 
     def _redeliver(self, actor: Actor, envelope: Envelope) -> None:
         """Try a failed event again after a pause, during which the machine handles nothing else."""
         policy = self._options.redelivery
-        delay_s = _backoff(policy, envelope.attempt)
+        delay_s = backoff(policy, envelope.attempt)
         envelope.attempt += 1
         envelope.begun = False
         self._parts.counters.in_flight -= 1
@@ -177,9 +183,9 @@ class DynamicSupervisor:
         actor.incarnation += 1
         self._parts.counters.restarts += 1
         if len(rare.restarts) > policy.max_restarts:
-            self._quarantine(actor, cause)
+            self._quarantine(actor, cause, f"more than {policy.max_restarts} restarts")
             return
-        delay_s = _backoff(policy, rare.streak - 1)
+        delay_s = backoff(policy, rare.streak - 1)
         delay_s *= 1 + policy.jitter * (2 * self._parts.random.random() - 1)
         rare.resumed_at = now + delay_s
         self._record(actor, "restarted", f"after {type(cause).__name__}; resumes in {delay_s:.3g} s", cause)
@@ -204,10 +210,16 @@ class DynamicSupervisor:
         if actor.status == IDLE:
             self._parts.dispatcher.made_room(actor)
 
-    def _quarantine(self, actor: Actor, cause: BaseException) -> None:
+    def _give_up_timer(self, actor: Actor, timer: Timer, cause: BaseException) -> None:
+        """Hold a machine, and with it the timer whose event has failed too often: it is tried again at the release."""
+        actor.incarnation += 1
+        self._parts.counters.restarts += 1
+        self._quarantine(actor, cause, f"the timer {timer.name} failed {timer.failures} times")
+
+    def _quarantine(self, actor: Actor, cause: BaseException, reason: str) -> None:
         actor.status = QUARANTINED
         self._parts.counters.quarantines += 1
-        self._record(actor, "quarantined", f"more than {self._options.restart.max_restarts} restarts", cause)
+        self._record(actor, "quarantined", reason, cause)
         self._answer_asks_in_quarantine(actor)
         tell_operator = self._parts.on_quarantine
         if tell_operator is not None:
@@ -234,6 +246,7 @@ class DynamicSupervisor:
         rare = rare_of(actor)
         rare.restarts.clear()
         rare.streak = 0
+        timers.forgive(actor)
         self._record(actor, "released", "without the events that were held" if discard else "", None)
         if discard and actor.mailbox is not None:
             error = Quarantined(
@@ -261,6 +274,7 @@ class DynamicSupervisor:
         actor.status = STOPPED
         if rare.pause_key:
             self._parts.timers.cancel(rare.pause_key)
+        timers.cancel_all(actor)
         if actor.mailbox is not None:
             for envelope in actor.mailbox.drain():
                 error = MachineStopped(
@@ -283,11 +297,12 @@ class DynamicSupervisor:
         rare = actor.rare
         if rare is not None and rare.pause_key:
             self._parts.timers.cancel(rare.pause_key)
+        actor.status = STOPPED
+        timers.cancel_all(actor)
         if actor.mailbox is not None:
             for envelope in actor.mailbox.drain():
                 perform.end_undelivered(actor, envelope, error)
             actor.mailbox = None
-        actor.status = STOPPED
         if actor.node.parent is None:
             self._parts.registry.actors.pop(
                 actor.id, None
@@ -311,11 +326,6 @@ class DynamicSupervisor:
                 error=error,
             )
             self._parts.emit_outside(record)
-
-
-def _backoff(policy: RestartPolicy | Redelivery, failures_before: int) -> float:
-    """Return the pause: the first one doubled with each failure before, bounded before it overflows."""
-    return min(policy.first_delay_s * 2.0 ** min(failures_before, 64), policy.max_delay_s)
 
 
 async def _call_operator(tell: Any, machine_id: str, cause: BaseException, parts: Parts) -> None:

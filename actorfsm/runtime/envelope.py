@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from actorfsm.errors import ActorFSMError
     from actorfsm.event import Event, Outcome, OutcomeKind
+    from actorfsm.runtime.timers import Timer
 
 __all__ = ["Envelope", "Settlement"]
 
@@ -116,6 +117,8 @@ class Envelope:
     """The data that a machine is spawned with, so that the same id with other data is found."""
     sender: Any = None
     """The turn that sent it, until that turn is over."""
+    timer: Timer | None = None
+    """The timer that sent it, if one did."""
     own_depth: int = 0
     """How many events that the machine raised itself led to this one, in a row."""
 

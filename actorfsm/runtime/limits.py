@@ -23,6 +23,7 @@ class Limits:
         header_bytes: Characters of one event's headers, names and values together.
         turns_per_step: Events handled before the event loop gets its turn, over all machines.
         events_in_a_row: Events that one machine handles before the next ready one has its turn.
+        timers_per_step: Timers that fall due before the event loop gets its turn, over all machines.
         inline_depth: How deep asks that are handled at once may nest before they queue.
     """
 
@@ -37,4 +38,5 @@ class Limits:
     header_bytes: int = 8_192
     turns_per_step: int = 256
     events_in_a_row: int = 8
+    timers_per_step: int = 256
     inline_depth: int = 16

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from actorfsm.clock import Clock
     from actorfsm.ids import EventIds
     from actorfsm.runtime.callbacks import Callbacks
+    from actorfsm.runtime.deadlines import DeadlineWheel, HookSweeper
     from actorfsm.runtime.dispatcher import Dispatcher
     from actorfsm.runtime.door import Door
     from actorfsm.runtime.envelope import Envelope
     from actorfsm.runtime.limits import Limits
     from actorfsm.runtime.registry import Registry
-    from actorfsm.runtime.timers import DeadlineWheel, HookSweeper, Timers
+    from actorfsm.runtime.timer_queue import TimerQueue
     from actorfsm.runtime.watches import Watches
     from actorfsm.trace import Record, Sink
 
@@ -46,7 +47,7 @@ class Parts:
     dispatcher: Dispatcher
     deadlines: DeadlineWheel
     sweeper: HookSweeper
-    timers: Timers
+    timers: TimerQueue
     watches: Watches
 
     def __init__(  # noqa: PLR0917 -- the composition root names every part once

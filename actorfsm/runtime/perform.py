@@ -19,7 +19,9 @@ from actorfsm.errors import (
     Veto,
     Vetoed,
 )
+from actorfsm.machine.definition import POSTPONE
 from actorfsm.machine.selection import guards_that_refused
+from actorfsm.runtime import timers
 from actorfsm.runtime.envelope import Envelope, Settlement
 from actorfsm.runtime.mailbox import Mailbox
 from actorfsm.runtime.reply import finish, outcome_of, safe_text
@@ -80,7 +82,8 @@ def committed(turn: Turn, choice: Transition, reply: Any) -> None:
     mailbox = actor.mailbox
     if mailbox is not None and mailbox.postponed and choice.changes_state:
         _state_changed(actor)  # after the record: what the final state answers comes after what led there
-    if turn.has_more_to_do or choice.is_rare:
+    if turn.has_more_to_do or choice.is_rare or actor.timers is not None:
+        timers.commit(turn, choice)
         if turn.outgoing is not None:
             _send(turn, turn.outgoing)
         for step in choice.detached:
@@ -96,11 +99,15 @@ def set_aside(turn: Turn, choice: Choice | None) -> None:
     """End the turn of an event that no transition took: postponed, or unhandled."""
     actor, envelope = turn.actor, turn.envelope
     turn.close()
-    if choice is None:
+    if choice is None or envelope.timer is not None:
         settle_unhandled(actor, envelope, turn)
+        if actor.timers is not None:
+            timers.other_event_ended(actor)
         if actor.node.parent is None:
             actor.kind.supervisor.birth_failed(actor)
         return
+    if actor.timers is not None:
+        timers.other_event_ended(actor)
     mailbox = actor.mailbox = actor.mailbox or Mailbox()
     limit = actor.kind.options.postpone_limit
     if mailbox.postponed is not None and len(mailbox.postponed) >= limit:
@@ -314,6 +321,8 @@ def settle_unhandled(actor: Actor, envelope: Envelope, turn: Turn | None) -> Non
     guards = guards_that_refused(node, event)
     allowed = [name for name in node.allowed if name != "Spawn"]
     said = f"; the guards {', '.join(guards)} said no" if guards else ""
+    if envelope.timer is not None and POSTPONE in node.choices.get(type(event), ()):
+        said = ", and what a timer sends is not postponed"
     error = Unhandled(
         f"{actor.id} has no transition for {type(event).__name__} in {node.name}{said}; it takes "
         + (", ".join(allowed) or "nothing"),
@@ -329,6 +338,8 @@ def settle_unhandled(actor: Actor, envelope: Envelope, turn: Turn | None) -> Non
 def _conclude(actor: Actor, envelope: Envelope, settlement: Settlement) -> None:
     parts = actor.kind.parts
     finish(envelope, settlement)
+    if envelope.timer is not None:
+        timers.settled(envelope.timer, settlement.kind)
     if envelope.has_own_id and actor.rare is not None:
         actor.rare.conclude(envelope, settlement)
     if envelope.callback is not None or envelope.reply_to is not None:

@@ -35,6 +35,9 @@ class Counters:
         self.joined = 0
         self.outgoing = 0
         self.withdrawn = 0
+        self.timers = 0
+        self.timers_fired = 0
+        self.timers_withdrawn = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,9 @@ class Stats:
         pending_asks: Asks that wait for an answer.
         withdrawn: Events of the runtime's own that were taken back before they were handled; they count as never
             accepted.
+        timers: Timers of machines that run now.
+        timers_fired: Timers that fell due: each time an event was accepted.
+        timers_withdrawn: Those of them that were cancelled while their events waited; `accepted` counts them no more.
     """
 
     accepted: int
@@ -90,6 +96,9 @@ class Stats:
     turns_plain: int
     pending_asks: int
     withdrawn: int
+    timers: int
+    timers_fired: int
+    timers_withdrawn: int
 
     @property
     def balance(self) -> int:

@@ -29,6 +29,7 @@ from actorfsm.machine.checks import check_system
 from actorfsm.runtime.actor import QUARANTINED, STOPPED
 from actorfsm.runtime.births import Births
 from actorfsm.runtime.callbacks import Callbacks
+from actorfsm.runtime.deadlines import DeadlineWheel, HookSweeper
 from actorfsm.runtime.dispatcher import Dispatcher
 from actorfsm.runtime.door import Door
 from actorfsm.runtime.dynamic_supervisor import DynamicSupervisor, rare_of
@@ -40,7 +41,7 @@ from actorfsm.runtime.registry import Registry
 from actorfsm.runtime.shutdown import StopReport, shut_down
 from actorfsm.runtime.stats import Stats
 from actorfsm.runtime.tasks import TaskWatch
-from actorfsm.runtime.timers import DeadlineWheel, HookSweeper, Timers
+from actorfsm.runtime.timer_queue import TimerQueue
 from actorfsm.runtime.turn import CURRENT, adopt
 from actorfsm.runtime.watches import Watches
 from actorfsm.sinks.structlog_sink import StructlogSink
@@ -142,7 +143,7 @@ class ActorSystem(Generic[ServicesT]):
         parts.time = monotonic if is_plain else loop.time
         self._door = parts.door = Door(parts)
         parts.callbacks = Callbacks(parts)
-        parts.timers = Timers(loop)
+        parts.timers = TimerQueue(loop, parts.limits.timers_per_step, parts.guarded)
         parts.watches = Watches(parts)
         parts.deadlines = DeadlineWheel(loop, parts.guarded(parts.door.expire))
         ready: deque[Actor] = deque()
@@ -455,6 +456,9 @@ class ActorSystem(Generic[ServicesT]):
             turns_plain=counters.turns_plain,
             pending_asks=counters.pending_asks,
             withdrawn=counters.withdrawn,
+            timers=counters.timers,
+            timers_fired=counters.timers_fired,
+            timers_withdrawn=counters.timers_withdrawn,
         )
 
     @property

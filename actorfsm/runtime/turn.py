@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from actorfsm.errors import Discarded, InvalidEvent, MailboxFull, ReadOnly, StaleTurn
 from actorfsm.event import Terminated
 from actorfsm.ids import check_machine_id, derive_id
+from actorfsm.runtime import timers
 from actorfsm.runtime.ref import Ref
 
 if TYPE_CHECKING:
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     from actorfsm.event import Event, Outcome
     from actorfsm.machine.definition import Step, Transition
     from actorfsm.machine.machine import Machine
+    from actorfsm.machine.timers import TimerScope
     from actorfsm.runtime.actor import Actor
     from actorfsm.runtime.envelope import Envelope
     from actorfsm.runtime.receipt import Receipt
+    from actorfsm.runtime.timers import Timer
 
 __all__ = ["CURRENT", "Turn", "adopt"]
 
@@ -57,6 +60,8 @@ class Turn:
     """Why the runtime cancelled the step: `deadline`, `abandoned` or `stopping`."""
     outgoing: list[Envelope] | None = None
     own_events: list[Envelope] | None = None
+    timers: dict[str, Timer] | None = None
+    """The machine's timers as the commit is to leave them, once the turn started or cancelled one."""
     tasks: list[asyncio.Future[Any]] | None = None
     watching: list[tuple[str, bool]] | None = None
     """Which ids to watch from now on, or no longer."""
@@ -71,7 +76,7 @@ class Turn:
     started_at = 0.0
     machine: Machine[Any, Any]
     has_more_to_do = False
-    """Whether own events, messages or a stop wait for the commit."""
+    """Whether own events, messages, timers or a stop wait for the commit."""
 
     def __init__(self, actor: Actor, envelope: Envelope) -> None:
         self.actor = actor
@@ -200,6 +205,23 @@ class Turn:
             self.watching = []
         self.watching.append((machine_id, begins))
         return machine_id
+
+    def start_timer(
+        self,
+        event: Event[Any, Any],
+        after: Duration | None,
+        at: datetime | None,
+        name: str | None,
+        scope: TimerScope,
+    ) -> None:
+        """Send the machine an event later, counted from the commit."""
+        self._check_writable()
+        timers.start(self, event, after, at, name, scope)
+
+    def cancel_timer(self, name: str | type[Event[Any, Any]]) -> bool:
+        """Cancel a timer after the commit."""
+        self._check_writable()
+        return timers.cancel(self, name)
 
     def stop(self) -> None:
         """Stop the machine after the commit."""

@@ -50,6 +50,13 @@ class PuppetTurn:
     def unwatch(self, target: Any) -> None:
         self.asked.append(("unwatch", target))
 
+    def start_timer(self, event: Any, after: Any, at: Any, name: Any, scope: Any) -> None:
+        self.asked.append(("start_timer", event, after, at, name, scope))
+
+    def cancel_timer(self, name: Any) -> bool:
+        self.asked.append(("cancel_timer", name))
+        return True
+
     def stop(self) -> None:
         self.asked.append(("stop",))
 

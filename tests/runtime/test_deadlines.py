@@ -1,4 +1,4 @@
-"""Deadlines, the sweeper of hooks and the runtime's own timers, on the simulated clock."""
+"""Deadlines and the sweeper of hooks, on the simulated clock."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from actorfsm import Spawn
+from actorfsm.runtime.deadlines import TICKS_PER_S, DeadlineWheel, HookSweeper
 from actorfsm.runtime.envelope import Envelope
-from actorfsm.runtime.timers import TICKS_PER_S, DeadlineWheel, HookSweeper, Timers
 
 pytestmark = pytest.mark.rule("C8")
 REQUEST: ContextVar[str] = ContextVar("request", default="")
@@ -137,10 +137,8 @@ def test_no_handle_keeps_the_context_of_whoever_set_it(sim: Callable[..., None])
         turn = SimpleNamespace(step_deadline=1)
         sweeper = HookSweeper(loop, lambda: [turn], lambda turn: seen.append(REQUEST.get()))
         sweeper.arm(1)
-        timers = Timers(loop)
-        timers.call_later(1, lambda: seen.append(REQUEST.get()))
         await asyncio.sleep(2)
-        assert seen == ["", "", ""]
+        assert seen == ["", ""]
 
     sim(scenario)
 
@@ -199,32 +197,5 @@ def test_a_closed_sweeper_looks_no_more(sim: Callable[..., None]) -> None:
         sweeper.close()
         assert sweeper.next_check == inf
         await asyncio.sleep(2)
-
-    sim(scenario)
-
-
-# -- delayed calls ---------------------------------------------------------------------------------------------------
-
-
-def test_a_delayed_call_is_made_once_at_its_time_unless_cancelled(sim: Callable[..., None]) -> None:
-    async def scenario() -> None:
-        loop = asyncio.get_running_loop()
-        calls: list[tuple[str, float]] = []
-        timers = Timers(loop)
-
-        def call(name: str) -> None:
-            calls.append((name, loop.time()))
-
-        keys = [timers.call_later(delay, call, name) for name, delay in (("a", 2), ("b", 1), ("c", 3))]
-        assert len(set(keys)) == 3
-        assert all(keys)  # 0 means: no timer
-        timers.cancel(keys[0])
-        timers.cancel(keys[0])
-        await asyncio.sleep(2)
-        timers.cancel(keys[1])  # it has been made: harmless
-        assert calls == [("b", 1)]
-        timers.close()
-        await asyncio.sleep(5)
-        assert calls == [("b", 1)]
 
     sim(scenario)
