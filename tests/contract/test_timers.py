@@ -10,8 +10,12 @@ import pytest
 
 from actorfsm import (
     HookFailed,
+    Machine,
     Ref,
+    StateTimeout,
     Vetoed,
+    on_timeout,
+    transition,
 )
 from actorfsm.runtime.timers import list_timers
 from tests.contract.paths import Path, Style, on_every_path
@@ -157,5 +161,46 @@ def test_a_timer_is_started_and_cancelled_with_the_commit_or_not_at_all(
             await asyncio.sleep(60)
             assert diary.when("tick 1") == [5.0]
             assert ref.snapshot().data["seen"] == (1,)
+
+    sim(scenario)
+
+
+@on_every_path
+def test_the_state_in_which_a_machine_is_born_starts_its_timeout_at_the_birth(
+    path: Path, sim: Callable[..., None]
+) -> None:
+    cls = porter_of(path.style, initial=State.NIGHT)
+
+    class Bare(Machine[State], initial=State.NIGHT):
+        """Its birth runs no hook."""
+
+        @on_timeout(State.NIGHT, after=4, to=State.DAY)
+        @path.style
+        def midnight(self, event: StateTimeout) -> None: ...
+
+        @on_timeout(State.DAY, after=4, to=State.OVER)
+        @path.style
+        def noon(self, event: StateTimeout) -> None: ...
+
+        @transition(State.OVER, to=State.NIGHT)
+        @path.style
+        def again(self, event: Again) -> None: ...
+
+    async def scenario() -> None:
+        diary = Diary()
+        async with path.system(cls, Bare, services=diary) as system:
+            await asyncio.sleep(1)
+            ref: Ref[Any] = await system.spawn(cls, "w")
+            await system.spawn_many(Bare, ["a", "b"])
+            await asyncio.sleep(3.9)
+            assert [system.snapshot(bare).state for bare in ("a", "b")] == [State.NIGHT] * 2
+            await asyncio.sleep(0.2)
+            assert [system.snapshot(bare).state for bare in ("a", "b")] == [State.DAY] * 2
+            await asyncio.sleep(20)
+            assert diary.when("midnight") == [5.0]
+            assert diary.when("dawn") == [11.0]
+            assert ref.snapshot().state is State.DAY
+            assert [system.snapshot(bare).state for bare in ("a", "b")] == [State.OVER] * 2
+            assert_balanced(system)
 
     sim(scenario)
