@@ -1,0 +1,277 @@
+"""P10: mutants of the package, each run against the tests that execute the changed line.
+
+    python -m tests.campaigns.mutation --sample 200 --seed 1 --module actorfsm/machine
+
+draws mutants of the named modules and prints those that no test noticed. Everything happens in a copy of the checkout,
+on one core and with low priority. The campaigns themselves are not among the tests: bugs planted by hand measure them.
+
+A mutant is killed by a failing test, an import that fails, or a run that takes far longer than the tests did without
+it. One whose line no test executes has survived. See `mutants_that_change_nothing` for those that cannot be noticed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.campaigns import ledger
+from tests.campaigns.mutants_that_change_nothing import REASONS
+from tests.campaigns.mutators import Mutant, mutants_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import pytest
+
+MODULES: Final = (
+    "actorfsm/machine",
+    *(
+        f"actorfsm/runtime/{name}.py"
+        for name in ("mailbox", "actor", "dispatcher", "dynamic_supervisor", "perform", "turn", "door")
+    ),
+)
+GOAL: Final = 0.85
+COPIED: Final = ("actorfsm", "tests", "examples", "docs", "pyproject.toml", "README.md", "LICENSE")
+SUITE: Final = (
+    *("tests", "-n0", "-m", "not slow", "-p", "no:randomly", "-p", "no:cacheprovider", "-q"),
+    *(f"--ignore=tests/{name}" for name in ("campaigns", "benchmarks", "typing")),
+)
+FIRST: Final = 60
+"""How many tests run first: the fastest of those that execute the line. Most mutants die there."""
+BUDGET_S: Final = 25.0
+"""How long the others may take, going by what they took without a mutant."""
+MAX_BYTES: Final = 4 << 30
+AT_IMPORT: Final = ""
+"""The context of a line that runs when the package is imported."""
+
+
+# -- which tests execute which line ---------------------------------------------------------------------------------
+
+
+class Recorder:
+    """A pytest plugin: notes under which test, or the collection of which file, a line was executed."""
+
+    def __init__(self, coverage: Any) -> None:
+        self.coverage = coverage
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.failed: list[str] = []
+
+    def _within(self, context: str) -> Iterator[None]:
+        self.coverage.switch_context(context)
+        try:
+            return (yield)
+        finally:
+            self.coverage.switch_context(AT_IMPORT)
+
+    def pytest_make_collect_report(self, collector: pytest.Collector) -> Iterator[None]:
+        return (yield from self._within(collector.nodeid))
+
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        return (yield from self._within(item.nodeid))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.seconds[report.nodeid] += report.duration
+        if report.failed:
+            self.failed.append(report.nodeid)
+
+
+def record(target: str) -> int:
+    """Run the suite in this process and write down who executes what."""
+    import coverage
+    import pytest
+
+    for hook in (Recorder.pytest_make_collect_report, Recorder.pytest_runtest_protocol):
+        pytest.hookimpl(wrapper=True)(hook)
+    measured = coverage.Coverage(data_file=None, config_file=False, source=["actorfsm"])
+    recorder = Recorder(measured)
+    measured.start()
+    status = pytest.main(list(SUITE), plugins=[recorder])
+    measured.stop()
+    data = measured.get_data()
+    root = Path.cwd()
+    lines = {
+        Path(file).relative_to(root).as_posix(): data.contexts_by_lineno(file)
+        for file in data.measured_files()
+    }
+    Path(target).write_text(json.dumps({"seconds": recorder.seconds, "lines": lines}), "utf-8")
+    return int(status)
+
+
+class Coverage:
+    """Which tests are of interest for a mutant, the most promising first."""
+
+    def __init__(self, recorded: dict[str, Any]) -> None:
+        self.seconds: dict[str, float] = recorded["seconds"]
+        self.lines: dict[str, dict[str, list[str]]] = recorded["lines"]
+        self.of_file: dict[str, list[str]] = defaultdict(list)
+        for test in self.seconds:
+            self.of_file[test.partition("::")[0]].append(test)
+
+    def tests(self, mutant: Mutant) -> list[str]:
+        lines = self.lines.get(mutant.path, {})
+        contexts = lines.get(str(mutant.line)) or lines.get(str(mutant.statement)) or []
+        if AT_IMPORT in contexts:  # a constant, say: whoever runs anything of the module may notice
+            contexts = [*contexts, *(context for others in lines.values() for context in others)]
+        direct = {context for context in contexts if context in self.seconds}
+        collected = {test for context in contexts for test in self.of_file.get(context, ())} - direct
+        return [*sorted(direct, key=self._order), *sorted(collected, key=self._order)]
+
+    def _order(self, test: str) -> tuple[float, str]:
+        return self.seconds[test], test
+
+
+# -- the campaign ---------------------------------------------------------------------------------------------------
+
+
+class Campaign:
+    """A copy of the checkout in which one file after the other is changed, and put back."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.env = {**os.environ, "ACTORFSM_SEEDS": "1"}
+        self.env.pop("PYTHONPATH", None)  # the copy comes first because it is the working directory
+
+    def prepare(self) -> Coverage:
+        """Copy the checkout and run its suite once, which must be green."""
+        for name in COPIED:
+            source, target = ledger.ROOT / name, self.folder / name
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, target)
+        target = self.folder / "recorded.json"
+        command = [sys.executable, "-m", "tests.campaigns.mutation", "--record", str(target)]
+        subprocess.run(command, cwd=self.folder, env=self.env, check=True)
+        self.env["PYTHONDONTWRITEBYTECODE"] = "1"  # two mutants of one second would share theirs
+        return Coverage(json.loads(target.read_text("utf-8")))
+
+    def kills(self, mutant: Mutant, tests: list[str], coverage: Coverage) -> bool:
+        """Return whether one of the tests notices the change."""
+        rest, spent = [], 0.0
+        for test in tests[FIRST:]:
+            spent += coverage.seconds[test]
+            if spent > BUDGET_S:
+                break
+            rest.append(test)
+        file = self.folder / mutant.path
+        source = file.read_bytes()
+        for compiled in (file.parent / "__pycache__").glob(f"{file.stem}.*"):
+            compiled.unlink()
+        file.write_bytes(mutant.applied_to(source))
+        try:
+            return any(
+                not self.passes(part, sum(coverage.seconds[test] for test in part))
+                for part in (tests[:FIRST], rest)
+                if part
+            )
+        finally:
+            file.write_bytes(source)
+
+    def passes(self, tests: list[str], seconds: float) -> bool:
+        """Run some tests in a process of their own."""
+        chosen = self.folder / "chosen.txt"
+        chosen.write_text("\n".join(tests), "utf-8")
+        options = ("-n0", "-x", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "-o", "timeout=15")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pytest", *options, f"@{chosen}"],
+            cwd=self.folder,
+            env=self.env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=_limit_memory,  # noqa: PLW1509 -- one thread
+        )
+        try:
+            return process.wait(timeout=20 + 5 * seconds) == 0
+        except subprocess.TimeoutExpired:
+            return False
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def _limit_memory() -> None:
+    """A mutant may fill the memory for ever."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_BYTES, MAX_BYTES))
+
+
+def draw(modules: Iterable[str], sample: int, seed: int) -> list[Mutant]:
+    """Return the sample: the same for the same seed and sources. Mutants that change nothing are left out."""
+    files = [
+        file
+        for module in modules
+        for file in (sorted((ledger.ROOT / module).glob("*.py")) or [ledger.ROOT / module])
+    ]
+    everything = [
+        mutant
+        for file in files
+        for mutant in mutants_of(file.relative_to(ledger.ROOT).as_posix(), file.read_bytes())
+    ]
+    drawn = Random(seed).sample(range(len(everything)), min(sample, len(everything)))
+    return [everything[index] for index in sorted(drawn)]
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sample", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--module", action="append", help="a file or folder; several times, or all of P10's")
+    parser.add_argument("--killed", type=Path, help="a file of mutants that are known to be killed")
+    parser.add_argument("--record", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.record:
+        return record(options.record)
+    os.nice(15)
+    known = set(options.killed.read_text("utf-8").splitlines()) if options.killed else set()
+    modules = options.module or MODULES
+    mutants = draw(modules, options.sample, options.seed)
+    survivors, same, began = [], 0, time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        campaign = Campaign(Path(folder))
+        coverage = campaign.prepare()
+        assert campaign.passes([*coverage.seconds][:FIRST], BUDGET_S), "without a mutant the tests must pass"
+        for number, mutant in enumerate(mutants, 1):
+            tests = coverage.tests(mutant)
+            if mutant.key in REASONS:
+                verdict, same = "changes nothing", same + 1
+            elif str(mutant) in known or campaign.kills(mutant, tests, coverage):
+                verdict = "killed"
+            else:
+                verdict = "survived" if tests else "survived: no test executes it"
+                survivors.append(mutant)
+            print(f"{number}/{len(mutants)} {time.monotonic() - began:.0f} s {verdict}: {mutant}", flush=True)
+    print("survivors:", *survivors, sep="\n  ")
+    killed = len(mutants) - same - len(survivors)
+    score = killed / (killed + len(survivors))
+    ledger.enter(
+        "P10",
+        seeds=options.seed,
+        violations=int(score < GOAL),
+        modules="+".join(options.module or ["all"]),
+        mutants=len(mutants),
+        killed=killed,
+        survived=len(survivors),
+        equivalent=same,
+        score=f"{score:.1%}",
+    )
+    return int(score < GOAL)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
