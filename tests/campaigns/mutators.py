@@ -82,19 +82,10 @@ class Mutant:
 
 
 def mutants_of(path: str, source: bytes) -> list[Mutant]:
-    """Return all mutants of a file that can be compiled, in the order of the file."""
+    """Return all mutants of a file, in the order of the file."""
     finder = _Finder(path, source)
     finder.visit(ast.parse(source))
-    found = sorted(finder.found, key=lambda mutant: (mutant.start, mutant.end))
-    return [mutant for mutant in found if _compiles(mutant.applied_to(source))]
-
-
-def _compiles(source: bytes) -> bool:
-    try:
-        compile(source, "mutant", "exec")
-    except SyntaxError:  # a `break` outside of a loop, say
-        return False
-    return True
+    return sorted(finder.found, key=lambda mutant: (mutant.start, mutant.end))
 
 
 class _Finder(ast.NodeVisitor):
