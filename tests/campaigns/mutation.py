@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -23,7 +24,11 @@ import time
 from collections import defaultdict
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import coverage
+import hypothesis.strategies  # noqa: F401 -- loaded here, once, for all the forks
+import pytest
 
 from tests.campaigns import ledger
 from tests.campaigns.mutants_that_change_nothing import REASONS
@@ -31,8 +36,6 @@ from tests.campaigns.mutators import Mutant, mutants_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-    import pytest
 
 MODULES: Final = (
     "actorfsm/machine",
@@ -49,8 +52,8 @@ SUITE: Final = (
 )
 FIRST: Final = 60
 """How many tests run first: the fastest of those that execute the line. Most mutants die there."""
-BUDGET_S: Final = 25.0
-"""How long the others may take, going by what they took without a mutant."""
+BUDGET_S: Final = 15.0
+"""How long the others may take, going by what they took when they were recorded."""
 MAX_BYTES: Final = 4 << 30
 AT_IMPORT: Final = ""
 """The context of a line that runs when the package is imported."""
@@ -65,7 +68,6 @@ class Recorder:
     def __init__(self, coverage: Any) -> None:
         self.coverage = coverage
         self.seconds: dict[str, float] = defaultdict(float)
-        self.failed: list[str] = []
 
     def _within(self, context: str) -> Iterator[None]:
         self.coverage.switch_context(context)
@@ -82,15 +84,10 @@ class Recorder:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.seconds[report.nodeid] += report.duration
-        if report.failed:
-            self.failed.append(report.nodeid)
 
 
 def record(target: str) -> int:
     """Run the suite in this process and write down who executes what."""
-    import coverage
-    import pytest
-
     for hook in (Recorder.pytest_make_collect_report, Recorder.pytest_runtest_protocol):
         pytest.hookimpl(wrapper=True)(hook)
     measured = coverage.Coverage(data_file=None, config_file=False, source=["actorfsm"])
@@ -99,12 +96,16 @@ def record(target: str) -> int:
     status = pytest.main(list(SUITE), plugins=[recorder])
     measured.stop()
     data = measured.get_data()
-    root = Path.cwd()
+    numbers: dict[str, int] = defaultdict(lambda: len(numbers))  # names are long, and there are millions
     lines = {
-        Path(file).relative_to(root).as_posix(): data.contexts_by_lineno(file)
+        Path(file).relative_to(Path.cwd()).as_posix(): {
+            line: [numbers[context] for context in contexts]
+            for line, contexts in data.contexts_by_lineno(file).items()
+        }
         for file in data.measured_files()
     }
-    Path(target).write_text(json.dumps({"seconds": recorder.seconds, "lines": lines}), "utf-8")
+    recorded = {"seconds": recorder.seconds, "contexts": list(numbers), "lines": lines}
+    Path(target).write_text(json.dumps(recorded), "utf-8")
     return int(status)
 
 
@@ -113,17 +114,19 @@ class Coverage:
 
     def __init__(self, recorded: dict[str, Any]) -> None:
         self.seconds: dict[str, float] = recorded["seconds"]
-        self.lines: dict[str, dict[str, list[str]]] = recorded["lines"]
+        self.contexts: list[str] = recorded["contexts"]
+        self.lines: dict[str, dict[str, list[int]]] = recorded["lines"]
         self.of_file: dict[str, list[str]] = defaultdict(list)
         for test in self.seconds:
             self.of_file[test.partition("::")[0]].append(test)
 
     def tests(self, mutant: Mutant) -> list[str]:
         lines = self.lines.get(mutant.path, {})
-        contexts = lines.get(str(mutant.line)) or lines.get(str(mutant.statement)) or []
+        numbers = lines.get(str(mutant.line)) or lines.get(str(mutant.statement)) or []
+        contexts = {self.contexts[number] for number in numbers}
         if AT_IMPORT in contexts:  # a constant, say: whoever runs anything of the module may notice
-            contexts = [*contexts, *(context for others in lines.values() for context in others)]
-        direct = {context for context in contexts if context in self.seconds}
+            contexts.update(self.contexts[number] for others in lines.values() for number in others)
+        direct = contexts & self.seconds.keys()
         collected = {test for context in contexts for test in self.of_file.get(context, ())} - direct
         return [*sorted(direct, key=self._order), *sorted(collected, key=self._order)]
 
@@ -139,74 +142,83 @@ class Campaign:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.env = {**os.environ, "ACTORFSM_SEEDS": "1"}
-        self.env.pop("PYTHONPATH", None)  # the copy comes first because it is the working directory
 
-    def prepare(self) -> Coverage:
-        """Copy the checkout and run its suite once, which must be green."""
+    def prepare(self, recorded: Path) -> Coverage:
+        """Copy the checkout and run its suite once, which must be green, unless it was recorded before."""
         for name in COPIED:
             source, target = ledger.ROOT / name, self.folder / name
             if source.is_dir():
                 shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source, target)
-        target = self.folder / "recorded.json"
-        command = [sys.executable, "-m", "tests.campaigns.mutation", "--record", str(target)]
-        subprocess.run(command, cwd=self.folder, env=self.env, check=True)
-        self.env["PYTHONDONTWRITEBYTECODE"] = "1"  # two mutants of one second would share theirs
-        return Coverage(json.loads(target.read_text("utf-8")))
+        if not recorded.exists():
+            command = [sys.executable, "-m", "tests.campaigns.mutation", "--record", str(recorded.absolute())]
+            subprocess.run(command, cwd=self.folder, check=True)
+        return Coverage(json.loads(recorded.read_text("utf-8")))
 
-    def kills(self, mutant: Mutant, tests: list[str], coverage: Coverage) -> bool:
+    def kills(self, mutant: Mutant, tests: list[str], executed: Coverage) -> bool:
         """Return whether one of the tests notices the change."""
         rest, spent = [], 0.0
         for test in tests[FIRST:]:
-            spent += coverage.seconds[test]
+            spent += executed.seconds[test]
             if spent > BUDGET_S:
                 break
             rest.append(test)
         file = self.folder / mutant.path
         source = file.read_bytes()
-        for compiled in (file.parent / "__pycache__").glob(f"{file.stem}.*"):
-            compiled.unlink()
-        file.write_bytes(mutant.applied_to(source))
+        _write(file, mutant.applied_to(source))
         try:
             return any(
-                not self.passes(part, sum(coverage.seconds[test] for test in part))
+                not self.passes(part, sum(executed.seconds[test] for test in part))
                 for part in (tests[:FIRST], rest)
                 if part
             )
         finally:
-            file.write_bytes(source)
+            _write(file, source)
 
     def passes(self, tests: list[str], seconds: float) -> bool:
-        """Run some tests in a process of their own."""
+        """Run some tests in a process of their own: a fork, because the libraries are loaded already."""
         chosen = self.folder / "chosen.txt"
         chosen.write_text("\n".join(tests), "utf-8")
+        child = os.fork()
+        if not child:
+            _run_tests(self.folder, chosen)
+        ends_at = time.monotonic() + 20 + 5 * seconds
+        while time.monotonic() < ends_at:
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                return status == 0
+            time.sleep(0.02)
+        os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return False
+
+
+def _write(file: Path, source: bytes) -> None:
+    file.write_bytes(source)
+    for compiled in (file.parent / "__pycache__").glob(f"{file.stem}.*"):
+        compiled.unlink()  # Python compares seconds and sizes: two mutants may share theirs
+
+
+def _run_tests(folder: Path, chosen: Path) -> NoReturn:
+    """Run the chosen tests in this process, which is a fork, and leave it."""
+    status = 1
+    try:
+        os.setsid()  # so that what a test starts can be ended with it
+        resource.setrlimit(
+            resource.RLIMIT_AS, (MAX_BYTES, MAX_BYTES)
+        )  # a mutant may fill the memory for ever
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for stream in range(3):
+            os.dup2(nothing, stream)
+        os.chdir(folder)
+        sys.path[0] = str(folder)
+        for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
+            del sys.modules[name]
         options = ("-n0", "-x", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "-o", "timeout=15")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pytest", *options, f"@{chosen}"],
-            cwd=self.folder,
-            env=self.env,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=_limit_memory,  # noqa: PLW1509 -- one thread
-        )
-        try:
-            return process.wait(timeout=20 + 5 * seconds) == 0
-        except subprocess.TimeoutExpired:
-            return False
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-
-
-def _limit_memory() -> None:
-    """A mutant may fill the memory for ever."""
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_AS, (MAX_BYTES, MAX_BYTES))
+        status = int(pytest.main([*options, f"@{chosen}"]))
+    finally:
+        os._exit(status)
 
 
 def draw(modules: Iterable[str], sample: int, seed: int) -> list[Mutant]:
@@ -233,24 +245,27 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--module", action="append", help="a file or folder; several times, or all of P10's")
     parser.add_argument("--killed", type=Path, help="a file of mutants that are known to be killed")
+    parser.add_argument("--recorded", type=Path, help="where to keep which tests execute which line")
     parser.add_argument("--record", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.record:
         return record(options.record)
     os.nice(15)
+    os.environ["ACTORFSM_SEEDS"] = "1"
+    os.environ.pop("PYTHONPATH", None)  # the copy comes first because it is the working directory
     known = set(options.killed.read_text("utf-8").splitlines()) if options.killed else set()
     modules = options.module or MODULES
     mutants = draw(modules, options.sample, options.seed)
     survivors, same, began = [], 0, time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         campaign = Campaign(Path(folder))
-        coverage = campaign.prepare()
-        assert campaign.passes([*coverage.seconds][:FIRST], BUDGET_S), "without a mutant the tests must pass"
+        executed = campaign.prepare(options.recorded or Path(folder, "recorded.json"))
+        assert campaign.passes([*executed.seconds][:FIRST], BUDGET_S), "without a mutant the tests must pass"
         for number, mutant in enumerate(mutants, 1):
-            tests = coverage.tests(mutant)
+            tests = executed.tests(mutant)
             if mutant.key in REASONS:
                 verdict, same = "changes nothing", same + 1
-            elif str(mutant) in known or campaign.kills(mutant, tests, coverage):
+            elif str(mutant) in known or campaign.kills(mutant, tests, executed):
                 verdict = "killed"
             else:
                 verdict = "survived" if tests else "survived: no test executes it"

@@ -88,10 +88,12 @@ def test_the_tests_of_a_mutant_are_those_that_execute_its_line_the_fastest_first
             "5": ["t/b.py", "t/a.py::one"],
         }
     }
-    coverage = Coverage({"seconds": seconds, "lines": lines})
+    names = sorted({name for contexts in lines["x.py"].values() for name in contexts})
+    numbered = {line: [names.index(name) for name in contexts] for line, contexts in lines["x.py"].items()}
+    executed = Coverage({"seconds": seconds, "contexts": names, "lines": {"x.py": numbered}})
 
     def tests(line: int, statement: int = 0, path: str = "x.py") -> list[str]:
-        return coverage.tests(Mutant(path, line, statement, "-", 0, 0, "", ""))
+        return executed.tests(Mutant(path, line, statement, "-", 0, 0, "", ""))
 
     assert tests(2) == ["t/a.py::two", "t/a.py::one"]
     assert tests(3) == ["t/b.py::three"]  # executed when that file's classes are made
