@@ -215,7 +215,8 @@ def _run_tests(folder: Path, chosen: Path) -> NoReturn:
         sys.path[0] = str(folder)
         for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
             del sys.modules[name]
-        options = ("-n0", "-x", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "-o", "timeout=15")
+        options = ["-n0", "-x", "-p", "no:randomly", "-p", "no:cacheprovider", "-o", "timeout=15"]
+        options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # hypothesis is loaded already
         status = int(pytest.main([*options, f"@{chosen}"]))
     finally:
         os._exit(status)
