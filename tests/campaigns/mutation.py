@@ -55,6 +55,7 @@ FIRST: Final = 60
 BUDGET_S: Final = 40.0
 """How long the others may take, going by what they took when they were recorded."""
 MAX_BYTES: Final = 4 << 30
+MADE_ONCE: Final = "actorfsm/machine/"
 AT_IMPORT: Final = ""
 """The context of a line that runs when the package is imported."""
 
@@ -128,7 +129,9 @@ class Coverage:
             contexts.update(self.contexts[number] for others in lines.values() for number in others)
         direct = contexts & self.seconds.keys()
         collected = {test for context in contexts for test in self.of_file.get(context, ())} - direct
-        return [*self._ordered(direct), *self._ordered(collected)]
+        # Classes are made once, in one test or file, and used in many: what is executed then concerns them all.
+        others = self.seconds.keys() - direct - collected if mutant.path.startswith(MADE_ONCE) else set[str]()
+        return [*self._ordered(direct), *self._ordered(collected), *self._ordered(others)]
 
     def _ordered(self, tests: set[str]) -> list[str]:
         """Return the fastest first, but one of each function before its other cases."""
