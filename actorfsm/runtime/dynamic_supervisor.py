@@ -249,10 +249,12 @@ class DynamicSupervisor:
         timers.forgive(actor)
         self._record(actor, "released", "without the events that were held" if discard else "", None)
         if discard and actor.mailbox is not None:
-            error = Quarantined(
-                f"{actor.id} was released without the events that were held", machine_id=actor.id
-            )
             for envelope in actor.mailbox.drain():
+                error = Quarantined(
+                    f"{actor.id} was released without the events that were held",
+                    machine_id=actor.id,
+                    event=envelope.event,
+                )
                 perform.end_undelivered(actor, envelope, error)
             actor.mailbox = None
         self._go_on(actor)

@@ -128,20 +128,21 @@ class Coverage:
         if AT_IMPORT in contexts:  # a constant, say: whoever runs anything of the module may notice
             contexts.update(self.contexts[number] for others in lines.values() for number in others)
         direct = contexts & self.seconds.keys()
-        collected = {test for context in contexts for test in self.of_file.get(context, ())} - direct
+        collected = {test for context in contexts for test in self.of_file.get(context, ())}
         # Classes are made once, in one test or file, and used in many: what is executed then concerns them all.
-        others = self.seconds.keys() - direct - collected if mutant.path.startswith(MADE_ONCE) else set[str]()
-        return [*self._ordered(direct), *self._ordered(collected), *self._ordered(others)]
+        others = self.seconds.keys() if mutant.path.startswith(MADE_ONCE) else set[str]()
+        return self._ordered(direct, collected - direct, others - direct - collected)
 
-    def _ordered(self, tests: set[str]) -> list[str]:
-        """Return the fastest first, but one of each function before its other cases."""
+    def _ordered(self, *groups: set[str]) -> list[str]:
+        """Return the fastest of each group first, but one case of each function before all other cases."""
         cases: Counter[str] = Counter()
         ordered = []
-        for test in sorted(tests, key=lambda test: (self.seconds[test], test)):
-            function = test.partition("[")[0]
-            ordered.append((cases[function] > 0, self.seconds[test], test))
-            cases[function] += 1
-        return [test for _, _, test in sorted(ordered)]
+        for number, group in enumerate(groups):
+            for test in sorted(group, key=lambda test: (self.seconds[test], test)):
+                function = test.partition("[")[0]
+                ordered.append((cases[function] > 0, number, self.seconds[test], test))
+                cases[function] += 1
+        return [test for *_, test in sorted(ordered)]
 
 
 # -- the campaign ---------------------------------------------------------------------------------------------------
