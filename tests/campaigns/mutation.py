@@ -151,8 +151,9 @@ class Coverage:
 class Campaign:
     """A copy of the checkout in which one file after the other is changed, and put back."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, budget_s: float) -> None:
         self.folder = folder
+        self.budget_s = budget_s
 
     def prepare(self, recorded: Path) -> Coverage:
         """Copy the checkout and run its suite once, which must be green, unless it was recorded before."""
@@ -172,7 +173,7 @@ class Campaign:
         rest, spent = [], 0.0
         for test in tests[FIRST:]:
             spent += executed.seconds[test]
-            if spent > BUDGET_S:
+            if spent > self.budget_s:
                 break
             rest.append(test)
         file = self.folder / mutant.path
@@ -256,6 +257,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--sample", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--module", action="append", help="a file or folder; several times, or all of P10's")
+    parser.add_argument("--budget", type=float, default=BUDGET_S, help="seconds of tests for each mutant")
     parser.add_argument("--killed", type=Path, help="a file of mutants that are known to be killed")
     parser.add_argument("--recorded", type=Path, help="where to keep which tests execute which line")
     parser.add_argument("--record", help=argparse.SUPPRESS)
@@ -270,7 +272,7 @@ def main(arguments: list[str]) -> int:
     mutants = draw(modules, options.sample, options.seed)
     survivors, same, began = [], 0, time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        campaign = Campaign(Path(folder))
+        campaign = Campaign(Path(folder), options.budget)
         executed = campaign.prepare(options.recorded or Path(folder, "recorded.json"))
         assert campaign.passes([*executed.seconds][:FIRST], BUDGET_S), "without a mutant the tests must pass"
         for number, mutant in enumerate(mutants, 1):
