@@ -15,6 +15,7 @@ from actorfsm.errors import (
     MachineExists,
     MachineStopped,
     MailboxFull,
+    NoSuchLetter,
     NoSuchMachine,
     Quarantined,
     ReadOnly,
@@ -43,13 +44,16 @@ from actorfsm.machine.options import Directive, MailboxPolicy, Overflow, Redeliv
 from actorfsm.machine.snapshot import Snapshot
 from actorfsm.machine.timers import TimerScope
 from actorfsm.runtime.births import SpawnReport
+from actorfsm.runtime.crash import Crash
 from actorfsm.runtime.dead_letter import DeadLetter
+from actorfsm.runtime.inspection import FailureSeen, Inspection, RunningSeen, WaitingSeen
 from actorfsm.runtime.limits import Limits
 from actorfsm.runtime.receipt import Receipt
 from actorfsm.runtime.ref import Ref
 from actorfsm.runtime.shutdown import StopReport
 from actorfsm.runtime.stats import Stats
 from actorfsm.runtime.system import ActorSystem
+from actorfsm.runtime.transitions import TransitionEntry
 from actorfsm.trace import Record, Sink
 
 __version__ = "0.1.0"
@@ -62,6 +66,12 @@ __all__ = [  # noqa: RUF022 -- in themed groups; type checkers read plain string
     "StopReport",
     "Stats",
     "DeadLetter",
+    "Inspection",
+    "RunningSeen",
+    "WaitingSeen",
+    "FailureSeen",
+    "TransitionEntry",
+    "Crash",
     # a machine and its definition
     "Machine",
     "Snapshot",
@@ -110,6 +120,7 @@ __all__ = [  # noqa: RUF022 -- in themed groups; type checkers read plain string
     "MachineExists",
     "MachineStopped",
     "MailboxFull",
+    "NoSuchLetter",
     "NoSuchMachine",
     "Quarantined",
     "ReadOnly",

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from actorfsm.runtime.crash import Crash
+
 __all__ = [
     "ActorFSMError",
     "AskCycle",
@@ -25,6 +27,7 @@ __all__ = [
     "MachineExists",
     "MachineStopped",
     "MailboxFull",
+    "NoSuchLetter",
     "NoSuchMachine",
     "Quarantined",
     "ReadOnly",
@@ -140,11 +143,13 @@ class HookFailed(ActorFSMError):
 
     Attributes:
         hook: The name of the guard, hook or body, or `commit` when the data did not validate.
+        crash: What it was made of, for `actorfsm.testing.crash_capsule`.
     """
 
     def __init__(self, message: str, *, hook: str, machine_id: str | None = None, event: Any = None) -> None:
         super().__init__(message, machine_id=machine_id, event=event)
         self.hook = hook
+        self.crash: Crash | None = None
 
 
 class MailboxFull(ActorFSMError):
@@ -175,6 +180,10 @@ class AskCycle(ActorFSMError):
 
 class MachineStopped(ActorFSMError):
     """The machine was stopped before it came to this event."""
+
+
+class NoSuchLetter(ActorFSMError):
+    """The dead letter is no longer on the list: it was sent again, or newer ones took its place."""
 
 
 class Quarantined(ActorFSMError):

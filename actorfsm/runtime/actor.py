@@ -21,12 +21,24 @@ if TYPE_CHECKING:
     import asyncio
 
     from actorfsm.machine.definition import StateNode
+    from actorfsm.runtime.crash import Crash
     from actorfsm.runtime.envelope import Envelope, Settlement
     from actorfsm.runtime.kind import Kind
     from actorfsm.runtime.mailbox import Mailbox
     from actorfsm.runtime.timers import Timer
 
-__all__ = ["IDLE", "PAUSED", "QUARANTINED", "READY", "RUNNING", "STOPPED", "Actor", "Rare", "Remembered"]
+__all__ = [
+    "IDLE",
+    "PAUSED",
+    "QUARANTINED",
+    "READY",
+    "RUNNING",
+    "STOPPED",
+    "SUSPENDED",
+    "Actor",
+    "Rare",
+    "Remembered",
+]
 
 IDLE: Final = 0
 READY: Final = 1
@@ -34,9 +46,11 @@ READY: Final = 1
 RUNNING: Final = 2
 PAUSED: Final = 3
 """Between a failure and its restart or redelivery: mail is kept, nothing is handled."""
-QUARANTINED: Final = 4
+SUSPENDED: Final = 4
+"""Held by an operator: mail is taken in, nothing is handled."""
+QUARANTINED: Final = 5
 """Failed too often: held until released."""
-STOPPED: Final = 5
+STOPPED: Final = 6
 
 
 class Remembered:
@@ -56,6 +70,7 @@ class Rare:
 
     __slots__ = (
         "birth_waiters",
+        "crash",
         "ids",
         "pause_key",
         "restarts",
@@ -64,6 +79,7 @@ class Rare:
         "stop_reason",
         "stop_waiters",
         "streak",
+        "suspended",
     )
 
     def __init__(self) -> None:
@@ -79,8 +95,17 @@ class Rare:
         self.stop_reason: str | None = None
         self.stop_is_failure = False
         """Whether a failure stops it."""
+        self.suspended = False
+        """Whether an operator wants it held: in effect once its status is SUSPENDED."""
+        self.crash: Crash | None = None
+        """Its last failure, for whoever wants to make a test of it."""
         self.stop_waiters: list[asyncio.Future[None]] = []
         self.birth_waiters: list[asyncio.Future[None]] = []
+
+    @property
+    def is_called_off(self) -> bool:
+        """Whether it is to stop or to be held after the event now being handled."""
+        return self.suspended or self.stop_reason is not None
 
     def remember(self, envelope: Envelope, limit: int) -> None:
         """Remember an explicit event id, in the place of the oldest that are settled if there is no room."""
@@ -111,7 +136,7 @@ class Actor:
         data: Its committed data. Never changed in place.
         seq: How many transitions it has committed.
         incarnation: How often it was restarted.
-        status: IDLE, READY, RUNNING, PAUSED, QUARANTINED or STOPPED.
+        status: IDLE, READY, RUNNING, PAUSED, SUSPENDED, QUARANTINED or STOPPED.
         mailbox: What waits, or None.
         timers: Its timers by name, as its last commit left them, or None.
         rare: What few machines need, or None.

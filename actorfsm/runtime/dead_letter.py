@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
     from actorfsm.event import Event
@@ -27,6 +27,8 @@ class DeadLetter(NamedTuple):
         reason: Why it could not be delivered.
         at: When (UTC).
         attempts: How often it was delivered and failed.
+        has_own_id: Whether its sender chose the id.
+        headers: Its headers, or None.
     """
 
     machine_id: str
@@ -35,6 +37,8 @@ class DeadLetter(NamedTuple):
     reason: str
     at: datetime
     attempts: int = 0
+    has_own_id: bool = False
+    headers: Mapping[str, str] | None = None
 
 
 class DeadLetters:
@@ -49,6 +53,18 @@ class DeadLetters:
         """Keep a dead letter, in the place of the oldest if there is no room."""
         self.total += 1
         self._letters.append(letter)
+
+    def take(self, letter: DeadLetter) -> int:
+        """Take a letter off the list; return its place, or -1 if it is not there."""
+        for place, known in enumerate(self._letters):
+            if known is letter:
+                del self._letters[place]
+                return place
+        return -1
+
+    def put_back(self, place: int, letter: DeadLetter) -> None:
+        """Put a letter that was taken back where it was."""
+        self._letters.insert(place, letter)
 
     def __iter__(self) -> Iterator[DeadLetter]:
         return iter(tuple(self._letters))

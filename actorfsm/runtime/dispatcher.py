@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from actorfsm.errors import MachineStopped, MailboxFull, Quarantined, SystemFailed
 from actorfsm.machine.options import Overflow
 from actorfsm.runtime import perform
-from actorfsm.runtime.actor import IDLE, QUARANTINED, READY, RUNNING, Actor
+from actorfsm.runtime.actor import IDLE, QUARANTINED, READY, RUNNING, SUSPENDED, Actor
 from actorfsm.runtime.mailbox import Mailbox
 from actorfsm.runtime.reply import tell_accepted
 from actorfsm.runtime.tasks import EAGER, enter_task, leave_task, start_eagerly
@@ -194,6 +194,10 @@ class Dispatcher:
         if not self._pump_is_due:
             self._schedule_pump()
 
+    def withdraw(self, actor: Actor) -> None:
+        """Let a ready machine have no turn for now."""
+        self._ready.remove(actor)
+
     def _schedule_pump(self) -> None:
         self._pump_is_due = True
         self._loop.call_soon(self._guarded_pump, context=self._context)
@@ -247,7 +251,7 @@ class Dispatcher:
                 # A hook that set a context variable, or cancelled the task it ran in, is not felt by the next machine:
                 # then this worker retires.
                 is_fresh = (len(context) == 1 or _is_clean(context)) and not task.cancelling()
-                if actor.status != RUNNING or (actor.rare is not None and actor.rare.stop_reason is not None):
+                if actor.status != RUNNING or (actor.rare is not None and actor.rare.is_called_off):
                     break
                 mailbox = actor.mailbox
             self._after_turn(actor)
@@ -260,6 +264,9 @@ class Dispatcher:
         rare = actor.rare
         if rare is not None and rare.stop_reason is not None:
             actor.kind.supervisor.stop_now(actor)
+            return
+        if rare is not None and rare.suspended:
+            actor.status = SUSPENDED
             return
         mailbox = actor.mailbox
         if mailbox is None:
@@ -378,6 +385,8 @@ class Dispatcher:
         """Cancel the running hook of a turn."""
         task = self._task_of(turn)
         turn.interruption = why
+        if turn.step is not None:
+            turn.cancelled_step_began_at = turn.step_deadline - turn.step.timeout_s
         turn.step_deadline = self._loop.time() + self._parts.limits.grace_s
         self._parts.sweeper.arm(turn.step_deadline)
         task.cancel()

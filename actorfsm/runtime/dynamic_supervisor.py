@@ -6,24 +6,32 @@ than the policy allows within its period put the machine into quarantine, where 
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from actorfsm.errors import MachineStopped, Quarantined
 from actorfsm.machine.options import Directive, backoff
 from actorfsm.runtime import perform, timers
-from actorfsm.runtime.actor import IDLE, PAUSED, QUARANTINED, RUNNING, STOPPED, Actor, Rare
+from actorfsm.runtime.actor import (
+    IDLE,
+    PAUSED,
+    QUARANTINED,
+    READY,
+    RUNNING,
+    STOPPED,
+    SUSPENDED,
+    Actor,
+    Rare,
+)
 from actorfsm.runtime.mailbox import Mailbox
-from actorfsm.runtime.tasks import start_task
 from actorfsm.trace import Record
 
 if TYPE_CHECKING:
+    import asyncio
+
     from actorfsm.errors import ActorFSMError, HookFailed
     from actorfsm.machine.definition import Transition
     from actorfsm.runtime.envelope import Envelope
     from actorfsm.runtime.kind import Kind
-    from actorfsm.runtime.parts import Parts
     from actorfsm.runtime.timers import Timer
     from actorfsm.runtime.turn import Turn
 
@@ -83,6 +91,7 @@ class DynamicSupervisor:
     def event_failed(self, turn: Turn, failure: HookFailed) -> None:
         """Answer a failed event, or try it again; then apply the directive for its error."""
         actor, envelope = turn.actor, turn.envelope
+        rare_of(actor).crash = failure.crash
         policy = self._options.redelivery
         # A machine that is to stop after this event has no use for a pause, and would not come to its end in one.
         stops = turn.interruption == "stopping" or (
@@ -134,6 +143,7 @@ class DynamicSupervisor:
             perform.report_after_hook(turn, turn.step, error)
         else:
             failure = perform.failure_of(turn, error)
+            rare_of(actor).crash = failure.crash
             perform.settle(
                 actor,
                 turn.envelope,
@@ -208,6 +218,8 @@ class DynamicSupervisor:
         if actor.node.parent is None and (mailbox is None or not mailbox.own):
             self.birth_failed(actor)  # what would have given birth has expired meanwhile
         if actor.status == IDLE:
+            if actor.rare is not None and actor.rare.suspended:
+                actor.status = SUSPENDED
             self._parts.dispatcher.made_room(actor)
 
     def _give_up_timer(self, actor: Actor, timer: Timer, cause: BaseException) -> None:
@@ -221,10 +233,8 @@ class DynamicSupervisor:
         self._parts.counters.quarantines += 1
         self._record(actor, "quarantined", reason, cause)
         self._answer_asks_in_quarantine(actor)
-        tell_operator = self._parts.on_quarantine
-        if tell_operator is not None:
-            task = start_task(_call_operator(tell_operator, actor.id, cause, self._parts), self._parts.loop)
-            self._parts.keep(task, "the callback for quarantines")
+        if self._parts.on_quarantine is not None:
+            self._parts.on_quarantine(actor.id, cause)
 
     def _answer_asks_in_quarantine(self, actor: Actor) -> None:
         mailbox = actor.mailbox
@@ -258,6 +268,31 @@ class DynamicSupervisor:
                 perform.end_undelivered(actor, envelope, error)
             actor.mailbox = None
         self._go_on(actor)
+
+    # -- suspend ------------------------------------------------------------------------------------------------
+
+    def suspend(self, actor: Actor) -> None:
+        """Hold a machine, at most after the event now being handled; a pause or a quarantine goes on meanwhile."""
+        rare = rare_of(actor)
+        if rare.suspended:
+            return
+        rare.suspended = True
+        if actor.status == READY:
+            self._parts.dispatcher.withdraw(actor)
+        if actor.status in {IDLE, READY}:
+            actor.status = SUSPENDED
+        busy = actor.status == RUNNING
+        self._record(actor, "suspended", "after the event that is being handled" if busy else "", None)
+
+    def resume(self, actor: Actor) -> None:
+        """Let a suspended machine go on, unless a pause or a quarantine still holds it."""
+        rare = actor.rare
+        if rare is None or not rare.suspended:
+            return
+        rare.suspended = False
+        self._record(actor, "resumed", "", None)
+        if actor.status == SUSPENDED:
+            self._go_on(actor)
 
     # -- stop ---------------------------------------------------------------------------------------------------
 
@@ -330,20 +365,6 @@ class DynamicSupervisor:
             self._parts.emit_outside(record)
 
 
-async def _call_operator(tell: Any, machine_id: str, cause: BaseException, parts: Parts) -> None:
-    counters = parts.counters
-    try:
-        async with asyncio.timeout(parts.limits.callback_timeout_s):
-            result = tell(machine_id, cause)
-            if inspect.isawaitable(result):
-                await result
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # the operator's callback cannot hurt the runtime
-        counters.callbacks_failed += 1
-        task = asyncio.current_task()
-        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-            raise
 
 
 def _wake(waiters: list[asyncio.Future[None]]) -> None:

@@ -18,7 +18,8 @@ class Limits:
         stop_timeout_s: How long `stop` waits for queues to be finished, in seconds.
         pending_asks: Asks that may wait for an answer at a time.
         dead_letters: How many of the newest dead letters are kept.
-        callbacks: Callbacks that may wait at one machine.
+        transitions: How many of the last ends of events are kept, over all machines; 0 keeps none.
+        callbacks: Callbacks that may wait at one machine, and at the operator.
         header_count: Headers of one event.
         header_bytes: Characters of one event's headers, names and values together.
         turns_per_step: Events handled before the event loop gets its turn, over all machines.
@@ -33,6 +34,7 @@ class Limits:
     stop_timeout_s: float = 30.0
     pending_asks: int = 100_000
     dead_letters: int = 1_000
+    transitions: int = 1_000
     callbacks: int = 10_000
     header_count: int = 32
     header_bytes: int = 8_192

@@ -6,7 +6,9 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from actorfsm.runtime.dead_letter import DeadLetter, DeadLetters
+from actorfsm.runtime.operator_calls import OperatorCalls
 from actorfsm.runtime.stats import Counters
+from actorfsm.runtime.transitions import Ring
 from actorfsm.runtime.waits import WaitGraph
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ class Parts:
         limits: Limits,
         sinks: tuple[Sink, ...],
         on_quarantine: Callable[[str, BaseException], Any] | None,
+        on_dead_letter: Callable[[DeadLetter], Any] | None,
     ) -> None:
         self.clock = clock
         self.random = random
@@ -66,9 +69,13 @@ class Parts:
         self.services = services
         self.limits = limits
         self.sinks = sinks
-        self.on_quarantine = on_quarantine
+        self.on_quarantine = _calls(self, on_quarantine, "the callback for quarantines")
+        self.on_dead_letter = _calls(self, on_dead_letter, "the callback for dead letters")
         self.counters = Counters()
         self.dead_letters = DeadLetters(limits.dead_letters)
+        self.ring = Ring(limits.transitions)
+        self.transitions = self.ring.rows if limits.transitions else None
+        """Where the ends of events are noted; None if nobody wants to see them."""
         self.waits = WaitGraph()
         self.background: dict[asyncio.Future[Any], str] = {}
         """Tasks beside the turns: callbacks, detached hooks, what hooks left behind; with what to call them."""
@@ -123,16 +130,26 @@ class Parts:
 
     def bury(self, envelope: Envelope, reason: str) -> None:
         """Keep an event as a dead letter."""
-        self.dead_letters.add(
-            DeadLetter(
-                envelope.machine_id,
-                envelope.event,
-                self.event_id(envelope),
-                reason,
-                self.clock.now(),
-                envelope.attempt,
-            )
+        letter = DeadLetter(
+            envelope.machine_id,
+            envelope.event,
+            self.event_id(envelope),
+            reason,
+            self.clock.now(),
+            envelope.attempt,
+            envelope.has_own_id,
+            None if envelope.headers is None else dict(envelope.headers),
         )
+        self.dead_letters.add(letter)
+        if self.on_dead_letter is not None:
+            self.on_dead_letter(letter)
+
+    def close_callbacks(self) -> None:
+        """Call no more callbacks, of senders and of the operator."""
+        self.callbacks.close()
+        for calls in (self.on_quarantine, self.on_dead_letter):
+            if calls is not None:
+                calls.close()
 
     def keep(self, task: asyncio.Future[Any], name: str) -> None:
         """Hold a task beside the turns until it ends."""
@@ -150,3 +167,7 @@ class Parts:
         for waiter in self.changed:
             if not waiter.done():
                 waiter.set_result(None)
+
+
+def _calls(parts: Parts, callback: Callable[..., Any] | None, name: str) -> OperatorCalls | None:
+    return None if callback is None else OperatorCalls(parts, callback, name)

@@ -22,6 +22,7 @@ from actorfsm.errors import (
 from actorfsm.machine.definition import POSTPONE
 from actorfsm.machine.selection import guards_that_refused
 from actorfsm.runtime import timers
+from actorfsm.runtime.crash import Crash
 from actorfsm.runtime.envelope import Envelope, Settlement
 from actorfsm.runtime.mailbox import Mailbox
 from actorfsm.runtime.reply import finish, outcome_of, safe_text
@@ -177,10 +178,37 @@ def failure_of(turn: Turn, error: BaseException) -> HookFailed:
         event=event,
     )
     failure.__cause__ = error
+    failure.crash = _crash_of(turn, hook, error, said)
     _add_note(
         error, f"while {actor.id} handled {type(event).__name__} {actor.kind.parts.event_id(turn.envelope)}"
     )
     return failure
+
+
+def _crash_of(turn: Turn, hook: str, error: BaseException, said: str) -> Crash:
+    """Return what the failure was made of: references, no copies."""
+    actor, envelope = turn.actor, turn.envelope
+    parts = actor.kind.parts
+    remembered = None if actor.rare is None else actor.rare.ids.get(envelope.event_id)
+    return Crash(
+        machine_class=actor.kind.machine_class,
+        machine_id=actor.id,
+        state=actor.node.member,
+        committed=actor.data,
+        birth_data=envelope.birth_data,
+        seq=actor.seq,
+        incarnation=actor.incarnation,
+        event=envelope.event if remembered is None else remembered.event,
+        event_id=parts.event_id(envelope),
+        causation_id=envelope.causation_id,
+        headers=envelope.headers,
+        attempt=envelope.attempt,
+        hook=hook,
+        error_class=type(error),
+        error_text=said,
+        at=parts.time(),
+        seed=getattr(parts.loop, "seed", None),
+    )
 
 
 def _interruption(turn: Turn) -> BaseException:
@@ -302,6 +330,11 @@ def settle(  # noqa: C901, PLR0913, PLR0917 -- the columns of an outcome, and wh
             counters.late_replies += 1
         else:
             waiter.set_result(None)
+    rows = parts.transitions
+    if rows is not None and not duplicate:
+        # References only: what they are called is made when somebody looks, see `Ring`.
+        now, what, known = parts.time(), envelope.event.__class__, envelope.event_id or envelope.number
+        rows.append((now, actor.kind, actor.id, actor.seq, what, known, envelope.accepted_at, old, new, kind))
     if parts.sinks:
         record = record_of(actor, envelope, kind, turn, reason, hook, error, old, new, duplicate=duplicate)
         (parts.emit_outside if turn is None else parts.emit)(record)

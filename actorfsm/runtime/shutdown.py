@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from actorfsm.errors import SystemStopping
-from actorfsm.runtime.actor import PAUSED, RUNNING
+from actorfsm.runtime.actor import PAUSED, RUNNING, SUSPENDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +23,10 @@ class StopReport:
     """How a system stopped.
 
     Attributes:
-        finished: Whether all queues were finished within the deadline.
-        abandoned: Events that were accepted and never handled; each was answered `SystemStopping` or is a dead letter.
+        finished: Whether all queues were finished within the deadline, but for what suspended machines and those in
+            quarantine hold.
+        abandoned: Events that were accepted and never handled, also by suspended machines; each was answered
+            `SystemStopping` or is a dead letter.
         unstopped: Hooks and callbacks that refused to be cancelled, by name; they still run.
         seconds: How long it took.
         outcomes: How all events of the system ended, by kind.
@@ -74,7 +76,7 @@ async def shut_down(
         cancelled = await _until(
             parts, _only_the_stubborn_run, max(started_at + timeout_s, loop.time() + grace_s)
         )
-    parts.callbacks.close()
+    parts.close_callbacks()
     for task in list(parts.background):
         task.cancel()
     cancelled = await _until(parts, _nothing_runs, loop.time() + grace_s) or cancelled
@@ -134,12 +136,23 @@ def _is_at_rest(parts: Parts) -> bool:
         not parts.dispatcher.is_at_rest
         or parts.background
         or parts.callbacks.waiting
-        or parts.counters.outgoing
+        or parts.counters.outgoing > _held_outside(parts)
     ):
         return False
     return not any(
         actor.status in {PAUSED, RUNNING} and actor.mailbox is not None and actor.mailbox.waiting
         for actor in parts.registry.actors.values()
+    )
+
+
+def _held_outside(parts: Parts) -> int:
+    """Return how many messages wait for room at suspended machines: as long as these are held there will be none."""
+    return sum(
+        1
+        for actor in parts.registry.actors.values()
+        if actor.status == SUSPENDED and actor.mailbox is not None
+        for envelope in actor.mailbox.outside or ()
+        if envelope.outgoing
     )
 
 

@@ -60,6 +60,7 @@ class Stats:
         late_replies: Replies that nobody waited for any more.
         restarts: Restarts of machines.
         quarantined: Machines in quarantine now.
+        suspended: Machines that an operator holds now.
         dead_letters: Dead letters since the start.
         after_hooks_failed: After-hooks that raised or took too long.
         callbacks_failed: Callbacks that raised or took too long.
@@ -87,6 +88,7 @@ class Stats:
     late_replies: int
     restarts: int
     quarantined: int
+    suspended: int
     dead_letters: int
     after_hooks_failed: int
     callbacks_failed: int

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextlib import suppress
+from contextvars import Context
+from functools import partial
 from random import SystemRandom
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Generic, cast
@@ -19,6 +21,7 @@ from actorfsm.errors import (
     ActorFSMError,
     DefinitionError,
     MachineExists,
+    NoSuchLetter,
     NoSuchMachine,
     SystemFailed,
     SystemStopping,
@@ -33,6 +36,7 @@ from actorfsm.runtime.deadlines import DeadlineWheel, HookSweeper
 from actorfsm.runtime.dispatcher import Dispatcher
 from actorfsm.runtime.door import Door
 from actorfsm.runtime.dynamic_supervisor import DynamicSupervisor, rare_of
+from actorfsm.runtime.inspection import inspect_actor
 from actorfsm.runtime.kind import Kind
 from actorfsm.runtime.limits import Limits
 from actorfsm.runtime.parts import Parts
@@ -57,8 +61,11 @@ if TYPE_CHECKING:
     from actorfsm.machine.snapshot import Snapshot
     from actorfsm.runtime.actor import Actor
     from actorfsm.runtime.births import Newborn, SpawnReport
+    from actorfsm.runtime.crash import Crash
     from actorfsm.runtime.dead_letter import DeadLetter
+    from actorfsm.runtime.inspection import Inspection
     from actorfsm.runtime.receipt import Receipt
+    from actorfsm.runtime.transitions import TransitionEntry
     from actorfsm.trace import Sink
 
 __all__ = ["ActorSystem"]
@@ -83,6 +90,7 @@ class ActorSystem(Generic[ServicesT]):
         limits: Bounds and deadlines.
         inline: Whether an ask to an idle machine may be handled inside the ask, without a hop through the queue.
         on_quarantine: Called with `(machine_id, error)` when a machine is put into quarantine; plain or async.
+        on_dead_letter: Called with each `DeadLetter`; plain or async. Neither can hurt the runtime.
 
     Raises:
         DefinitionError: A class is no machine that can live, or two of them contradict each other.
@@ -100,6 +108,7 @@ class ActorSystem(Generic[ServicesT]):
         limits: Limits | None = None,
         inline: bool = True,
         on_quarantine: Callable[[str, BaseException], Any] | None = None,
+        on_dead_letter: Callable[[DeadLetter], Any] | None = None,
     ) -> None:
         if journal is not None:
             raise Unsupported(
@@ -117,6 +126,7 @@ class ActorSystem(Generic[ServicesT]):
             limits or Limits(),
             _sinks(trace),
             on_quarantine,
+            on_dead_letter,
         )
         self._parts.registry = Registry(Kind(machine, self._parts) for machine in dict.fromkeys(machines))
         check_system(kind.definition for kind in self._parts.registry.kinds.values())
@@ -360,6 +370,44 @@ class ActorSystem(Generic[ServicesT]):
         """Return the ids of the machines in quarantine."""
         return [actor.id for actor in self._parts.registry.of_kind(None) if actor.status == QUARANTINED]
 
+    def suspend(self, machine_id: str) -> None:
+        """Hold a machine, at most after the event it is handling: its mail is kept in order, within its bounds.
+
+        Asks that wait for it expire at their deadlines. A pause before a restart and a quarantine go on meanwhile. When
+        the system stops, what is held is answered `SystemStopping`. To suspend it twice is to suspend it once.
+
+        Args:
+            machine_id: Its id.
+
+        Raises:
+            NoSuchMachine: Nothing with this id is alive.
+            WrongThread: Called from another thread than the event loop's.
+        """
+        actor = self._under_orders(machine_id, "suspend")
+        actor.kind.supervisor.suspend(actor)
+
+    def resume(self, machine_id: str) -> None:
+        """Let a suspended machine go on with what has waited, in order; nothing happens if it is not suspended.
+
+        Raises:
+            NoSuchMachine: Nothing with this id is alive.
+            WrongThread: Called from another thread than the event loop's.
+        """
+        actor = self._under_orders(machine_id, "resume")
+        actor.kind.supervisor.resume(actor)
+
+    def suspended(self) -> list[str]:
+        """Return the ids of the machines that an operator holds."""
+        actors = self._parts.registry.of_kind(None)
+        return [actor.id for actor in actors if actor.rare is not None and actor.rare.suspended]
+
+    def _under_orders(self, machine_id: str, order: str) -> Actor:
+        self._started().check_thread(f"{order} of {machine_id} was called")
+        actor = self._alive(machine_id)
+        if actor.status == STOPPED:
+            raise NoSuchMachine(f"{machine_id} has stopped with the system", machine_id=machine_id)
+        return actor
+
     # -- events -------------------------------------------------------------------------------------------------
 
     async def ask(
@@ -419,6 +467,47 @@ class ActorSystem(Generic[ServicesT]):
         self._alive(machine_id)
         return self._started().snapshot(machine_id)
 
+    def inspect(self, machine_id: str) -> Inspection:
+        """Return all that can be seen of a machine now, without a turn; it works while a hook hangs.
+
+        Values that the class keeps out of its repr, and secrets, are masked. Print it: it is written for people.
+
+        Args:
+            machine_id: Its id; a machine that is being born can be inspected too.
+
+        Raises:
+            NoSuchMachine: Nothing has this id.
+            WrongThread: Called from another thread than the event loop's.
+        """
+        self._started().check_thread(f"inspect of {machine_id} was called")
+        actor = self._parts.registry.actors.get(machine_id)
+        return inspect_actor(self._alive(machine_id) if actor is None else actor)
+
+    def transitions(
+        self, machine_id: str | None = None, limit: int | None = None
+    ) -> tuple[TransitionEntry, ...]:
+        """Return how the last events ended, of all machines together or of one, the newest last.
+
+        Those that were refused or failed are among them; duplicates are not. The newest `Limits.transitions` of the
+        whole system are kept.
+
+        Args:
+            machine_id: Only those of this machine, which need not be alive.
+            limit: At most so many, the newest.
+        """
+        door, parts = self._started(), self._parts
+        door.check_thread("transitions was called")
+        return parts.ring.entries(parts.ids, parts.time(), parts.clock.now(), machine_id, limit)
+
+    def last_crash(self, machine_id: str) -> Crash | None:
+        """Return the last failure of a machine's user code, to be made a test of; None if there was none.
+
+        Raises:
+            NoSuchMachine: Nothing with this id is alive.
+        """
+        rare = self._alive(machine_id).rare
+        return None if rare is None else rare.crash
+
     def ids(
         self, machine_class: type[Machine[Any, Any]] | None = None, *, state: Enum | None = None
     ) -> list[str]:
@@ -447,6 +536,7 @@ class ActorSystem(Generic[ServicesT]):
             late_replies=counters.late_replies,
             restarts=counters.restarts,
             quarantined=len(self.quarantined()),
+            suspended=len(self.suspended()),
             dead_letters=self._parts.dead_letters.total,
             after_hooks_failed=counters.after_hooks_failed,
             callbacks_failed=counters.callbacks_failed,
@@ -465,6 +555,42 @@ class ActorSystem(Generic[ServicesT]):
     def dead_letters(self) -> tuple[DeadLetter, ...]:
         """The newest events that could not be delivered, the oldest first."""
         return tuple(self._parts.dead_letters)
+
+    def dead_letters_for(self, machine_id: str) -> tuple[DeadLetter, ...]:
+        """Return the dead letters that were for one machine, the oldest first."""
+        return tuple(letter for letter in self._parts.dead_letters if letter.machine_id == machine_id)
+
+    def replay(self, letter: DeadLetter) -> Receipt:
+        """Send a dead letter once more, and take it off the list; if it is refused again, it comes back as a new one.
+
+        It is sent from outside, at once, also where a hook calls this. Where its sender had chosen the event id, the id
+        is the same.
+
+        Args:
+            letter: One of `dead_letters`.
+
+        Raises:
+            NoSuchLetter: It is no longer on the list.
+            InvalidEvent: The machine that has this id now does not take the event. The letter stays.
+            WrongThread: Called from another thread than the event loop's.
+        """
+        door, letters = self._started(), self._parts.dead_letters
+        door.check_thread("replay was called")
+        place = letters.take(letter)
+        if place < 0:
+            raise NoSuchLetter(
+                f"the letter for {letter.machine_id} is no longer on the list: it was sent again, or newer ones took "
+                "its place",
+                machine_id=letter.machine_id,
+                event=letter.event,
+            )
+        event_id = letter.event_id if letter.has_own_id else None
+        send = partial(door.tell, letter.machine_id, letter.event, event_id=event_id, headers=letter.headers)
+        try:
+            return Context().run(send)
+        except ActorFSMError:
+            letters.put_back(place, letter)
+            raise
 
     def _kind(self, machine_class: type[Any]) -> Kind:
         kind = self._parts.registry.kinds.get(machine_class)

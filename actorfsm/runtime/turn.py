@@ -58,6 +58,7 @@ class Turn:
     step_deadline = inf
     interruption: str | None = None
     """Why the runtime cancelled the step: `deadline`, `abandoned` or `stopping`."""
+    cancelled_step_began_at = 0.0
     outgoing: list[Envelope] | None = None
     own_events: list[Envelope] | None = None
     timers: dict[str, Timer] | None = None

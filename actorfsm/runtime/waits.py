@@ -65,11 +65,26 @@ class WaitGraph:
         if not waits:
             del self._waits[turn.machine_id]
 
-    def _waits_for(self, asker: str) -> Iterator[str]:
+    def waits_for(self, asker: str) -> Iterator[str]:
+        """Yield the ids of the machines that a machine waits for."""
         for envelope, turn in self._waits.get(asker, {}).items():
             waiter = envelope.waiter
             if not (envelope.settled or turn.closed or (waiter is not None and waiter.done())):
                 yield envelope.machine_id
+
+    def waiting_for(self, asked: str) -> Iterator[str]:
+        """Yield the ids of the machines that wait for a machine; looks at all that wait."""
+        for asker in self._waits:
+            if asked in self.waits_for(asker):
+                yield asker
+
+    def asker_of(self, envelope: Envelope) -> str | None:
+        """Return the machine that waits for this event in its turn, if one does; looks at all that wait."""
+        return next((asker for asker, asked in self._waits.items() if envelope in asked), None)
+
+    def turns_of(self, asker: str) -> Iterator[Asker]:
+        """Yield the turns in which a machine waits."""
+        yield from self._waits.get(asker, {}).values()
 
     def _path(self, start: str, goal: str) -> tuple[str, ...] | None:
         if start == goal:
@@ -78,7 +93,7 @@ class WaitGraph:
         frontier = [start]
         while frontier:
             here = frontier.pop()
-            for there in self._waits_for(here):
+            for there in self.waits_for(here):
                 if there in previous:
                     continue
                 previous[there] = here

@@ -14,6 +14,8 @@ LEVELS: Final[dict[str, Level]] = {
     "vetoed": "info",
     "stopped": "info",
     "released": "info",
+    "suspended": "info",
+    "resumed": "info",
     # a sender's event came to nothing, or the machine needed help: somebody should look when there are many
     "unhandled": "warning",
     "expired": "warning",

@@ -11,7 +11,7 @@ from pydantic_core import to_jsonable_python
 
 from actorfsm.sinks.text import one_line
 
-__all__ = ["payload_of"]
+__all__ = ["data_of", "payload_of"]
 
 MAX_TEXT: Final = 1_000
 """Characters of one string."""
@@ -30,6 +30,25 @@ def payload_of(event: BaseModel) -> Any:
     same event gives the same line.
     """
     return _plain(event, MAX_DEPTH)
+
+
+def data_of(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a machine's data as plain data, as `payload_of` does; a field that is kept out of the repr is masked.
+
+    Never fails: a value that cannot be shown is named by its class.
+    """
+    return {
+        name: _shown(values[name]) if info.repr and not info.exclude else MASK
+        for name, info in model.__pydantic_fields__.items()
+        if name in values
+    }
+
+
+def _shown(value: Any) -> Any:
+    try:
+        return _plain(value, MAX_DEPTH)
+    except Exception:  # noqa: BLE001 -- a class of the user's may raise anything when it is looked at
+        return f"<{type(value).__name__}>"
 
 
 def _plain(value: Any, depth: int) -> Any:

@@ -28,8 +28,9 @@ class StructlogSink:
 
     The fields come in a stable order: machine, machine_id, incarnation, seq, event_type, event_id, causation_id,
     correlation_id, source, target, hook, reason, queue_s, run_s, traceparent, duplicate, payload, exception; what a
-    record does not have is left out. Levels: info for committed, vetoed, stopped, released; warning for unhandled,
-    expired, dead_lettered, restarted; error for failed, after_hook_failed, callback_failed, quarantined.
+    record does not have is left out. Levels: info for committed, vetoed, stopped, released, suspended, resumed;
+    warning for unhandled, expired, dead_lettered, restarted; error for failed, after_hook_failed, callback_failed,
+    quarantined.
 
     A logger is bound once per machine class, and anew when structlog is configured anew. Text that came from outside is
     escaped, so that it cannot begin a line of its own or talk to a terminal. An exception is one text, without local

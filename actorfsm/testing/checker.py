@@ -163,7 +163,7 @@ class _TraceCheck:
                 if name != "dead_lettered" or record.source is not None:
                     self._outcome(line, record)
                 self._ended.add((record.machine_id, record.event_id))
-            elif name in {"restarted", "quarantined", "released", "stopped"}:
+            elif name in {"restarted", "quarantined", "released", "suspended", "resumed", "stopped"}:
                 self._of_the_machine(line, record)
             elif name == "after_hook_failed":
                 if (record.machine_id, record.event_id) not in self._committed:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from actorfsm.clock import Clock, Duration
     from actorfsm.event import Event, Outcome
     from actorfsm.machine.machine import Machine
+    from actorfsm.runtime.dead_letter import DeadLetter
     from actorfsm.runtime.envelope import Envelope
     from actorfsm.runtime.kind import Kind
     from actorfsm.runtime.limits import Limits
@@ -127,6 +128,7 @@ class SimulatedSystem(ActorSystem[ServicesT], Generic[ServicesT]):
         limits: Bounds and deadlines.
         inline: Whether an ask to an idle machine may be handled inside the ask.
         on_quarantine: As for `ActorSystem`.
+        on_dead_letter: As for `ActorSystem`.
         check: Whether the end of `async with` judges what happened.
 
     Attributes:
@@ -146,6 +148,7 @@ class SimulatedSystem(ActorSystem[ServicesT], Generic[ServicesT]):
         limits: Limits | None = None,
         inline: bool = True,
         on_quarantine: Callable[[str, BaseException], Any] | None = None,
+        on_dead_letter: Callable[[DeadLetter], Any] | None = None,
         check: bool = True,
     ) -> None:
         self.trace: Final = Trace()
@@ -162,6 +165,7 @@ class SimulatedSystem(ActorSystem[ServicesT], Generic[ServicesT]):
             limits=limits,
             inline=inline,
             on_quarantine=on_quarantine,
+            on_dead_letter=on_dead_letter,
         )
 
     async def __aenter__(self) -> SimulatedSystem[ServicesT]:
