@@ -194,7 +194,7 @@ class Dispatcher:
         if not self._pump_is_due:
             self._schedule_pump()
 
-    def withdraw(self, actor: Actor) -> None:
+    def hold_back(self, actor: Actor) -> None:
         """Let a ready machine have no turn for now."""
         self._ready.remove(actor)
 

@@ -278,7 +278,7 @@ class DynamicSupervisor:
             return
         rare.suspended = True
         if actor.status == READY:
-            self._parts.dispatcher.withdraw(actor)
+            self._parts.dispatcher.hold_back(actor)
         if actor.status in {IDLE, READY}:
             actor.status = SUSPENDED
         busy = actor.status == RUNNING
@@ -363,8 +363,6 @@ class DynamicSupervisor:
                 error=error,
             )
             self._parts.emit_outside(record)
-
-
 
 
 def _wake(waiters: list[asyncio.Future[None]]) -> None:

@@ -38,29 +38,27 @@ class OperatorCalls:
             self._parts.counters.callbacks_failed += 1
             return
         self._waiting.append(arguments)
-        if self._task is None:
+        if self._task is None or self._task.done():
             self._start()
 
     def close(self) -> None:
         """Call no more: what still waits is counted as failed."""
         self._closed = True
-
-    def _start(self) -> None:
-        self._task = task = start_task(self._drain(), self._parts.loop)
-        task.add_done_callback(self._ended)
-        self._parts.keep(task, self._name)
-
-    async def _drain(self) -> None:
-        while self._waiting:
-            await self._call(self._waiting.popleft())
-
-    def _ended(self, _: asyncio.Task[None]) -> None:
-        self._task = None
-        if self._waiting and not self._closed:
-            self._start()  # the callback had its own task cancelled: the other calls are made nevertheless
-            return
         self._parts.counters.callbacks_failed += len(self._waiting)
         self._waiting.clear()
+
+    def _start(self) -> None:
+        self._task = start_task(self._drain(), self._parts.loop)
+        self._parts.keep(self._task, self._name)
+
+    async def _drain(self) -> None:
+        try:
+            while self._waiting:
+                await self._call(self._waiting.popleft())
+        except asyncio.CancelledError:
+            if self._waiting:  # a callback had its own task cancelled: the others are called nevertheless
+                self._start()
+            raise
 
     async def _call(self, arguments: tuple[Any, ...]) -> None:
         try:

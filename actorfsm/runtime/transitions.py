@@ -1,7 +1,8 @@
 """The last transitions of a whole system: a ring that is always on, for whoever asks afterwards what happened.
 
-An entry is one small tuple of references, made where an event ends; names, ids and times are made when somebody looks.
-It holds no event, no data and no machine.
+An entry is one small tuple of references, made where an event ends; names, ids and times of day are made when somebody
+looks. It holds no event, no data and no machine. To read a clock would cost half as much again, so how long an event
+took is known only where a sink needs it too.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Ring", "TransitionEntry"]
 
-Row: TypeAlias = "tuple[float, Kind, str, int, type[Any], str | int, float, Any, Any, OutcomeKind]"
+Row: TypeAlias = "tuple[Kind, str, int, type[Any], str | int, float, Any, Any, OutcomeKind, float | None]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class TransitionEntry:
     """How one event of one machine ended.
 
     Attributes:
-        at: When (UTC).
+        accepted_at: When the event was accepted (UTC).
         machine: Name of the machine class.
         machine_id: The machine's id.
         seq: Number of its last committed transition then.
@@ -38,10 +39,11 @@ class TransitionEntry:
         source: State before, by name; None if it was not yet born.
         target: State that the transition leads to, by name; None where none was chosen.
         outcome: committed, vetoed, unhandled, failed, expired or dead_lettered.
-        seconds: From the event's acceptance to its outcome: the wait and the hooks.
+        seconds: From then to its outcome: the wait and the hooks. None in a system without a sink, which
+            does not measure it.
     """
 
-    at: datetime
+    accepted_at: datetime
     machine: str
     machine_id: str
     seq: int
@@ -50,13 +52,13 @@ class TransitionEntry:
     source: str | None
     target: str | None
     outcome: OutcomeKind
-    seconds: float
+    seconds: float | None
 
     def __str__(self) -> str:
         moved = f"{self.source or '-'} -> {self.target or '-'}"
         return (
-            f"{self.at:%H:%M:%S.%f} {self.machine_id} #{self.seq} {self.event_type} {self.event_id}: "
-            f"{self.outcome} {moved} ({self.seconds:.3g} s)"
+            f"{self.accepted_at:%H:%M:%S.%f} {self.machine_id} #{self.seq} {self.event_type} {self.event_id}: "
+            f"{self.outcome} {moved}{'' if self.seconds is None else f' in {self.seconds:.3g} s'}"
         )
 
 
@@ -74,7 +76,7 @@ class Ring:
 
     def _newest(self, machine_id: str | None) -> Iterator[Row]:
         for row in reversed(self.rows.copy()):
-            if machine_id is None or row[2] == machine_id:
+            if machine_id is None or row[1] == machine_id:
                 yield row
 
     def entries(
@@ -93,10 +95,10 @@ class Ring:
         for row in self._newest(machine_id):
             if limit is not None and len(found) >= limit:
                 break
-            at, kind, actor_id, seq, event_class, known, accepted_at, old, new, outcome = row
+            kind, actor_id, seq, event_class, known, accepted_at, old, new, outcome, took_s = row
             found.append(
                 TransitionEntry(
-                    today - timedelta(seconds=now - at),
+                    today - timedelta(seconds=now - accepted_at),
                     kind.name,
                     actor_id,
                     seq,
@@ -105,7 +107,7 @@ class Ring:
                     None if old is None else old.name,
                     None if new is None else new.name,
                     outcome,
-                    max(0.0, at - accepted_at),
+                    took_s,
                 )
             )
         return tuple(reversed(found))
@@ -113,8 +115,8 @@ class Ring:
     def machine_of(self, ids: EventIds, event_id: str) -> str | None:
         """Return the machine that handled an event, if that is remembered."""
         for row in self._newest(None):
-            if _text(row[5], ids) == event_id:
-                return row[2]
+            if _text(row[4], ids) == event_id:
+                return row[1]
         return None
 
 
