@@ -46,7 +46,7 @@ from actorfsm.machine.timers import TimerScope
 from actorfsm.runtime.births import SpawnReport
 from actorfsm.runtime.crash import Crash
 from actorfsm.runtime.dead_letter import DeadLetter
-from actorfsm.runtime.inspection import FailureSeen, Inspection, RunningSeen, WaitingSeen
+from actorfsm.runtime.inspection import FailureSeen, Inspection, RunningSeen, TimerSeen, WaitingSeen
 from actorfsm.runtime.limits import Limits
 from actorfsm.runtime.receipt import Receipt
 from actorfsm.runtime.ref import Ref
@@ -69,6 +69,7 @@ __all__ = [  # noqa: RUF022 -- in themed groups; type checkers read plain string
     "Inspection",
     "RunningSeen",
     "WaitingSeen",
+    "TimerSeen",
     "FailureSeen",
     "TransitionEntry",
     "Crash",

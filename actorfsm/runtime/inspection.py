@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from enum import Enum
 
+    from actorfsm.machine.timers import TimerScope
     from actorfsm.runtime.actor import Actor
     from actorfsm.runtime.mailbox import Mailbox
     from actorfsm.runtime.turn import Turn
 
-__all__ = ["FailureSeen", "Inspection", "RunningSeen", "WaitingSeen", "inspect_actor"]
+__all__ = ["FailureSeen", "Inspection", "RunningSeen", "TimerSeen", "WaitingSeen", "inspect_actor"]
 
 _WORDS: Final = {
     IDLE: "idle",
@@ -88,6 +89,29 @@ class RunningSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class TimerSeen:
+    """A timer that runs, or whose event waits.
+
+    Attributes:
+        name: Its name.
+        event_type: Name of the class of its event.
+        scope: How long it lives.
+        due_in_s: When it is due, in seconds from now; None if it was, and its event waits or is being handled.
+        failures: How often its event has failed in a row.
+    """
+
+    name: str
+    event_type: str
+    scope: TimerScope
+    due_in_s: float | None
+    failures: int
+
+    def __str__(self) -> str:
+        due = "has fired" if self.due_in_s is None else f"in {self.due_in_s:.3g} s"
+        return f"{self.name} {due}{f', failed {self.failures} times' if self.failures else ''}"
+
+
+@dataclass(frozen=True, slots=True)
 class FailureSeen:
     """The last failure of user code.
 
@@ -135,6 +159,8 @@ class Inspection:
         running: The event that is being handled.
         waits_for: Ids of the machines that it waits for in its turn.
         waited_for_by: Ids of the machines that wait for it in theirs.
+        timers: Its timers, in the order in which they were started.
+        watchers: Ids of the machines that watch it, and None for each caller outside that does.
         resumes_in_s: When the pause before its restart ends, in seconds from now; None if there is none.
         failure: Its last failure.
         remembered_ids: How many event ids it remembers.
@@ -157,6 +183,8 @@ class Inspection:
     running: RunningSeen | None
     waits_for: tuple[str, ...]
     waited_for_by: tuple[str, ...]
+    timers: tuple[TimerSeen, ...]
+    watchers: tuple[str | None, ...]
     resumes_in_s: float | None
     failure: FailureSeen | None
     remembered_ids: int
@@ -171,6 +199,8 @@ class Inspection:
             "waits for": ", ".join(self.waits_for),
             "waited for by": ", ".join(self.waited_for_by),
             "waiting": f"{waiting}{'' if self.oldest is None else f'; oldest {self.oldest}'}",
+            "timers": "; ".join(map(str, self.timers)),
+            "watched by": ", ".join(watcher or "outside" for watcher in self.watchers),
             "last failure": self.failure,
             "restarts": f"{self.restarts} that count" if self.restarts else "",
             "data": ", ".join(f"{name}={value!r}" for name, value in self.data.items()),
@@ -209,9 +239,24 @@ def inspect_actor(actor: Actor) -> Inspection:
         running=_running(actor, now) if actor.status == RUNNING else None,
         waits_for=tuple(parts.waits.waits_for(actor.id)),
         waited_for_by=tuple(parts.waits.waiting_for(actor.id)),
+        timers=_timers(actor, now),
+        watchers=tuple(parts.watches.of(actor.id)),
         resumes_in_s=rare.resumed_at - now if rare is not None and rare.resumed_at > now else None,
         failure=_failure(actor, now),
         remembered_ids=0 if rare is None else len(rare.ids),
+    )
+
+
+def _timers(actor: Actor, now: float) -> tuple[TimerSeen, ...]:
+    return tuple(
+        TimerSeen(
+            timer.name,
+            type(timer.origin.event).__name__,
+            timer.scope,
+            max(0.0, timer.due - now) if timer.key else None,
+            timer.failures,
+        )
+        for timer in (actor.timers or {}).values()
     )
 
 

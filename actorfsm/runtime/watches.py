@@ -71,6 +71,11 @@ class Watches:
             if isinstance(envelope.event, Terminated) and envelope.event.machine_id == machine_id
         ]
 
+    def of(self, machine_id: str) -> list[str | None]:
+        """Return who watches an id: the ids of machines, and None for each caller outside."""
+        watchers = self._watchers.get(machine_id, {})
+        return [None if isinstance(watcher, asyncio.Future) else watcher.id for watcher in watchers]
+
     async def wait(self, machine_id: str) -> Terminated:
         """Watch from outside; see `ActorSystem.watch`."""
         turn = CURRENT.get()

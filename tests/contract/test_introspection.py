@@ -25,7 +25,10 @@ from actorfsm import (
     NoSuchMachine,
     Redelivery,
     RestartPolicy,
+    Terminated,
+    TimerScope,
     Vetoed,
+    on_enter,
     transition,
 )
 from actorfsm.testing import SimulatedSystem, VirtualClock
@@ -385,6 +388,65 @@ def test_secrets_are_masked_in_nested_models_too_and_nothing_is_shared(sim: Call
                 seen.status = "idle"  # type: ignore[misc]
 
     sim(scenario, seeds=range(1))
+
+
+class Ring(Event):
+    """What the alarm's timer sends."""
+
+
+class Alarm(Machine[Mode, Any], initial=Mode.ON):
+    @on_enter(Mode.ON)
+    async def arm(self, old: Mode, new: Mode, event: Any) -> None:
+        self.start_timer(Ring(), after=10)
+        self.start_timer(Ring(), after=100, name="second", scope=TimerScope.STATE)
+
+    @transition(Mode.ON, to=STAY)
+    async def ring(self, event: Ring) -> None:
+        self.services(self)
+
+    @transition(Mode.ON, to=STAY)
+    async def count(self, event: Count) -> int:
+        self.watch("watched")
+        return 1
+
+    @transition(Mode.ON, to=STAY)
+    async def gone(self, event: Terminated) -> None: ...
+
+
+def test_timers_and_watchers_are_shown(system_of: Callable[..., Any], sim: Callable[..., None]) -> None:
+    async def scenario() -> None:
+        fail = times(1, raising(ValueError))
+
+        def ring(machine: Any) -> None:
+            if machine.id == "alarm":
+                fail(machine)
+
+        async with system_of(Alarm, services=ring) as system:
+            for name in ("alarm", "watched"):
+                await system.spawn(Alarm, name)
+            await system.ask("alarm", Count())
+            watch = asyncio.ensure_future(system.watch("watched"))
+            system.suspend("alarm")
+            await asyncio.sleep(4)
+            assert set(system.inspect("watched").watchers) == {"alarm", None}
+            first, second = system.inspect("alarm").timers
+            assert (first.name, first.event_type, first.scope) == ("Ring", "Ring", TimerScope.NAMED)
+            assert (second.name, second.scope, second.failures) == ("second", TimerScope.STATE, 0)
+            assert [first.due_in_s, second.due_in_s] == pytest.approx([6, 96], abs=0.1)
+            await asyncio.sleep(10)
+            seen = system.inspect("alarm")
+            assert (seen.timers[0].due_in_s, seen.queued) == (None, 1)
+            assert "timers        Ring has fired; second in 86 s" in str(seen)
+            system.resume("alarm")
+            await asyncio.sleep(0.05)
+            assert "Ring in 0.0" in str(system.inspect("alarm"))
+            assert ", failed 1 times" in str(system.inspect("alarm"))
+            text = str(system.inspect("watched"))
+            assert "watched by    alarm, outside" in text or "watched by    outside, alarm" in text
+            await system.stop("watched")
+            assert (await watch).reason == "stopped"
+
+    sim(scenario, seeds=range(2))
 
 
 # -- the ring -------------------------------------------------------------------------------------------------------
