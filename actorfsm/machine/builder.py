@@ -18,6 +18,7 @@ from actorfsm.event import (
 from actorfsm.machine import signatures
 from actorfsm.machine.decorators import (
     STAY,
+    BlockingMark,
     HookMark,
     Mark,
     PostponeMark,
@@ -37,6 +38,7 @@ from actorfsm.machine.definition import (
     Step,
     Transition,
 )
+from actorfsm.machine.draft import in_thread
 from actorfsm.machine.timers import StateTimer
 from actorfsm.values import is_immutable
 
@@ -368,4 +370,22 @@ def _marked_methods(cls: type[Any]) -> Iterator[tuple[str, Callable[..., Any], l
             elif attribute is None:
                 marks.pop(name, None)
     for name, found in marks.items():
-        yield name, inspect.getattr_static(cls, name), found
+        function = inspect.getattr_static(cls, name)
+        yield name, _off_the_loop(f"{cls.__name__}.{name}", function, found), found
+
+
+def _off_the_loop(owner: str, function: Callable[..., Any], marks: list[Mark]) -> Callable[..., Any]:
+    """Return the function as a turn runs it: one that blocks is awaited, while it runs in a thread."""
+    if not any(isinstance(mark, BlockingMark) for mark in marks):
+        return function
+    if all(isinstance(mark, BlockingMark | PostponeMark) for mark in marks):
+        raise DefinitionError(
+            f"{owner}: @blocking stands at hooks and at bodies of transitions; a guard only looks at the machine, and "
+            "another method blocks whoever calls it"
+        )
+    if signatures.is_async(function):
+        raise DefinitionError(
+            f"{owner}: @blocking is for a plain `def`; an `async def` runs on the event loop and must not block it. "
+            "Write it as `def`, or await asyncio.to_thread(...) in it"
+        )
+    return in_thread(function)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "STAY",
+    "BlockingMark",
     "HookMark",
     "Mark",
     "PostponeMark",
@@ -26,6 +27,7 @@ __all__ = [
     "TransitionMark",
     "after_transition",
     "before_transition",
+    "blocking",
     "marks_inside",
     "marks_of",
     "on_enter",
@@ -98,7 +100,12 @@ class HookMark:
     detached: bool = False
 
 
-Mark: TypeAlias = TransitionMark | TimeoutMark | PostponeMark | HookMark
+@dataclass(frozen=True, slots=True)
+class BlockingMark:
+    """`@blocking`: runs in a thread."""
+
+
+Mark: TypeAlias = TransitionMark | TimeoutMark | PostponeMark | HookMark | BlockingMark
 
 
 def marks_of(attribute: object) -> list[Mark]:
@@ -194,6 +201,18 @@ def postpone(*states_and_events: Enum | type[Event[Any, Any]]) -> Callable[[F], 
     if not states:
         raise DefinitionError("@postpone(STATE, ...) names at least one state")
     return lambda function: _mark(function, PostponeMark(states, events))
+
+
+def blocking(function: F) -> F:
+    """Declare that a plain hook or body blocks: it runs in a thread, and the event loop goes on meanwhile.
+
+    The turn waits for it, so that it may read and write `self` as others do; what it cannot do is await. Threads cannot
+    be cancelled: one that goes on after its deadline is left behind when the grace is over, its machine is restarted
+    without it, and all it does with `self` is a `StaleTurn`. At most `Limits.blocking_threads` run at a time.
+
+    It stands above or below the decorator that makes a hook or a body of the method.
+    """
+    return _mark(function, BlockingMark())
 
 
 @overload
@@ -301,4 +320,6 @@ def _written(mark: Mark) -> str:
         return f"@{_DECORATORS[mark.kind]}"
     if isinstance(mark, TimeoutMark):
         return "@on_timeout(...)"
+    if isinstance(mark, BlockingMark):
+        return "@blocking"
     return "@transition(...)" if isinstance(mark, TransitionMark) else "@postpone(...)"

@@ -57,7 +57,7 @@ class Step:
         kind: before, exit, body, enter or after.
         function: The plain function, called with the machine first.
         arguments: How many follow: 1 (event), 2 (old, new) or 3 (old, new, event).
-        is_async: Whether it is `async def`.
+        is_async: Whether it is `async def`, or blocks and is awaited while it runs in a thread.
         timeout_s: Its deadline, in seconds.
         detached: An after-hook that does not hold the machine.
         is_body: Whether its result is the reply.
@@ -290,7 +290,7 @@ class Definition:
         births: Those of them that create a machine.
         hooks: The hooks, in the order in which they run.
         mutable_fields: The data fields whose values could be changed in place.
-        is_plain: Whether no hook and no body is async.
+        is_plain: Whether no hook and no body is async, or runs in a thread.
         any_to_any: Whether it declares no transitions and no timeouts, so that any state may be requested from any
             other.
     """

@@ -6,6 +6,7 @@ drops the copy, a commit keeps it. So nothing has to be undone, and committed da
 
 from __future__ import annotations
 
+from functools import wraps
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from actorfsm.clock import Duration
 
-__all__ = ["Drafted", "Drafts", "MutableField", "TurnView", "show_fields"]
+__all__ = ["Drafted", "Drafts", "MutableField", "TurnView", "in_thread", "show_fields"]
 
 
 class TurnView(Protocol):
@@ -91,6 +92,10 @@ class TurnView(Protocol):
 
     def stop(self) -> None:
         """Stop the machine after the commit."""
+        ...
+
+    async def run_blocking(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Run a function that blocks in a thread, and return what it returns."""
         ...
 
     def read_only_error(self) -> ReadOnly:
@@ -204,6 +209,16 @@ class Drafts:
         _set_extra(machine, None)
         _set_private(machine, None)
         return machine
+
+
+def in_thread(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a hook that blocks as one to await: it asks its turn to run it in a thread."""
+
+    @wraps(function)
+    async def run(machine: Any, *arguments: Any) -> Any:
+        return await _get_turn(machine).run_blocking(function, machine, *arguments)
+
+    return run
 
 
 def show_fields(machine: Any, data: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Union, get_args, get_origin, get_t
 
 from actorfsm.errors import DefinitionError
 from actorfsm.event import Event
+from actorfsm.machine.decorators import BlockingMark, marks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -87,6 +88,11 @@ def guard_is_callable(owner: str, guard: Any) -> None:
     if inspect.isgeneratorfunction(call) or inspect.isasyncgenfunction(call):
         raise DefinitionError(
             f"{owner}: the guard {guard_name(guard)} has a yield; a guard returns True or False"
+        )
+    if any(isinstance(mark, BlockingMark) for mark in marks_of(guard)):
+        raise DefinitionError(
+            f"{owner}: the guard {guard_name(guard)} is @blocking; a guard only looks at the machine, so that "
+            "selection is pure. Ask outside in a before hook."
         )
     if is_async(guard) or is_async(call):
         raise DefinitionError(

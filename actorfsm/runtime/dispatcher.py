@@ -397,6 +397,7 @@ class Dispatcher:
         del self.workers[task]
         self._parts.keep(task, f"{turn.machine_id}.{'' if turn.step is None else turn.step.name}")
         turn.actor.kind.supervisor.hook_left_behind(turn)
+        self._parts.threads.leave(turn)
 
     def _task_of(self, turn: Turn) -> asyncio.Task[Any]:
         return next(task for task, context in self.workers.items() if context.get(CURRENT) is turn)

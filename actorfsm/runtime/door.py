@@ -231,7 +231,8 @@ class Door:
                 )
         if turn is not None:
             turn.check_open(event)
-            self._check_thread(event)
+            if get_ident() not in {self._thread, turn.thread}:
+                self._check_thread(event)
             receipt = turn.tell(machine_id, event, event_id, headers)
             assert turn.outgoing is not None  # noqa: S101 -- it was put there just now
             envelope = turn.outgoing[-1]
@@ -345,7 +346,8 @@ class Door:
         has_own_id: bool = False,
     ) -> tuple[Receipt, Envelope]:
         """Make the envelope of a message that waits for the commit of the turn that sends it."""
-        self._check_thread(event)
+        if get_ident() not in {self._thread, turn.thread}:
+            self._check_thread(event)
         machine_id = target.id if isinstance(target, Ref) else target
         envelope = self._caused(turn, event, machine_id, event_id, headers)
         envelope.has_own_id = has_own_id

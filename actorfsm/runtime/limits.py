@@ -25,6 +25,7 @@ class Limits:
         turns_per_step: Events handled before the event loop gets its turn, over all machines.
         events_in_a_row: Events that one machine handles before the next ready one has its turn.
         timers_per_step: Timers that fall due before the event loop gets its turn, over all machines.
+        blocking_threads: Hooks marked `@blocking` that may run at a time, each in its thread.
         inline_depth: How deep asks that are handled at once may nest before they queue.
     """
 
@@ -41,4 +42,5 @@ class Limits:
     turns_per_step: int = 256
     events_in_a_row: int = 8
     timers_per_step: int = 256
+    blocking_threads: int = 16
     inline_depth: int = 16

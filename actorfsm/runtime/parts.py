@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from actorfsm.runtime.envelope import Envelope
     from actorfsm.runtime.limits import Limits
     from actorfsm.runtime.registry import Registry
+    from actorfsm.runtime.thread_pool import ThreadPool
     from actorfsm.runtime.timer_queue import TimerQueue
     from actorfsm.runtime.watches import Watches
     from actorfsm.trace import Record, Sink
@@ -51,6 +52,7 @@ class Parts:
     sweeper: HookSweeper
     timers: TimerQueue
     watches: Watches
+    threads: ThreadPool
 
     def __init__(  # noqa: PLR0917 -- the composition root names every part once
         self,

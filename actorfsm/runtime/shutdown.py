@@ -80,7 +80,9 @@ async def shut_down(
     for task in list(parts.background):
         task.cancel()
     cancelled = await _until(parts, _nothing_runs, loop.time() + grace_s) or cancelled
-    unstopped = tuple(name for task, name in parts.background.items() if not task.done())
+    stubborn = [name for task, name in parts.background.items() if not task.done()]
+    unstopped = (*stubborn, *parts.threads.running)
+    parts.threads.close()
     parts.timers.close()
     parts.deadlines.close()
     parts.sweeper.close()
@@ -128,7 +130,9 @@ def _only_the_stubborn_run(parts: Parts) -> bool:
 
 
 def _nothing_runs(parts: Parts) -> bool:
-    return not parts.dispatcher.workers and not parts.background and not parts.callbacks.waiting
+    return not (
+        parts.dispatcher.workers or parts.background or parts.callbacks.waiting or parts.threads.running
+    )
 
 
 def _is_at_rest(parts: Parts) -> bool:

@@ -45,6 +45,7 @@ from actorfsm.runtime.registry import Registry
 from actorfsm.runtime.shutdown import StopReport, shut_down
 from actorfsm.runtime.stats import Stats
 from actorfsm.runtime.tasks import TaskWatch
+from actorfsm.runtime.thread_pool import ThreadPool
 from actorfsm.runtime.timer_queue import TimerQueue
 from actorfsm.runtime.turn import CURRENT, adopt
 from actorfsm.runtime.watches import Watches
@@ -155,6 +156,7 @@ class ActorSystem(Generic[ServicesT]):
         parts.callbacks = Callbacks(parts)
         parts.timers = TimerQueue(loop, parts.limits.timers_per_step, parts.guarded)
         parts.watches = Watches(parts)
+        parts.threads = ThreadPool(parts)
         parts.deadlines = DeadlineWheel(loop, parts.guarded(parts.door.expire))
         ready: deque[Actor] = deque()
         parts.dispatcher = Dispatcher(parts, ready, inline=self._inline)

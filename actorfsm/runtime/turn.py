@@ -18,7 +18,7 @@ from actorfsm.runtime.ref import Ref
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from actorfsm.clock import Duration
@@ -64,6 +64,8 @@ class Turn:
     timers: dict[str, Timer] | None = None
     """The machine's timers as the commit is to leave them, once the turn started or cancelled one."""
     tasks: list[asyncio.Future[Any]] | None = None
+    thread = 0
+    """The thread in which its step runs, if that is one that blocks."""
     watching: list[tuple[str, bool]] | None = None
     """Which ids to watch from now on, or no longer."""
     callbacks: list[tuple[Envelope, Outcome]] | None = None
@@ -228,6 +230,10 @@ class Turn:
         """Stop the machine after the commit."""
         self._check_writable()
         self.stops_machine = True
+
+    async def run_blocking(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Run a step that blocks in a thread."""
+        return await self.actor.kind.parts.threads.run(self, function, arguments)
 
     # -- the life of a turn -------------------------------------------------------------------------------------
 

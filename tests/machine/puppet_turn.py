@@ -60,6 +60,9 @@ class PuppetTurn:
     def stop(self) -> None:
         self.asked.append(("stop",))
 
+    async def run_blocking(self, function: Any, *arguments: Any) -> Any:
+        return function(*arguments)
+
     def read_only_error(self) -> ReadOnly:
         return ReadOnly("look only")
 
