@@ -483,6 +483,29 @@ def test_shutdown_leaves_a_blocking_hook_that_does_not_end_after_its_deadlines_a
     on_a_real_loop(main)
 
 
+@pytest.mark.rule("C19")
+def test_a_hook_left_behind_may_end_when_its_loop_is_gone(caplog: pytest.LogCaptureFixture) -> None:
+    stuck, threads = Stuck(), []
+
+    def block(machine: Any) -> None:
+        threads.append(threading.current_thread())
+        stuck(machine)
+
+    async def main() -> None:
+        lamp_class = lamp_of(BLOCKING)
+        limits = Limits(grace_s=0.05, stop_timeout_s=0.05)
+        async with real_system(lamp_class, services=Script(count=block), limits=limits) as system:
+            await system.spawn(lamp_class, "lamp")
+            system.tell("lamp", Count())
+            await eventually(stuck.began.is_set)
+
+    on_a_real_loop(main)
+    stuck.gate.set()
+    threads[0].join(LONG_S)
+    assert stuck.stale == list(USES)
+    assert caplog.records == []
+
+
 STUCK_AT_EXIT = """
 import asyncio, threading, time
 from enum import Enum, auto
