@@ -231,8 +231,7 @@ class Door:
                 )
         if turn is not None:
             turn.check_open(event)
-            if get_ident() not in {self._thread, turn.thread}:
-                self._check_thread(event)
+            self._check_thread(event, turn)
             receipt = turn.tell(machine_id, event, event_id, headers)
             assert turn.outgoing is not None  # noqa: S101 -- it was put there just now
             envelope = turn.outgoing[-1]
@@ -346,8 +345,7 @@ class Door:
         has_own_id: bool = False,
     ) -> tuple[Receipt, Envelope]:
         """Make the envelope of a message that waits for the commit of the turn that sends it."""
-        if get_ident() not in {self._thread, turn.thread}:
-            self._check_thread(event)
+        self._check_thread(event, turn)
         machine_id = target.id if isinstance(target, Ref) else target
         envelope = self._caused(turn, event, machine_id, event_id, headers)
         envelope.has_own_id = has_own_id
@@ -370,7 +368,7 @@ class Door:
         """
         envelope = self._caused(turn, event, turn.actor.id, event_id, None)
         if not is_from_state:
-            self._check_thread(event)
+            self._check_thread(event, turn)
             self._check_event(turn.actor.kind, envelope)
         return envelope
 
@@ -695,8 +693,9 @@ class Door:
     def _headers(self, headers: Mapping[str, str]) -> dict[str, str]:
         return checked_headers(headers, self._parts.limits.header_count, self._parts.limits.header_bytes)
 
-    def _check_thread(self, event: Any) -> None:
-        if get_ident() != self._thread:
+    def _check_thread(self, event: Any, turn: Turn | None = None) -> None:
+        thread = get_ident()
+        if thread != self._thread and (turn is None or thread != turn.thread):
             self.check_thread(f"{type(event).__name__} was sent", event)
 
     def check_thread(self, what: str, event: Any = None) -> None:

@@ -82,7 +82,6 @@ async def shut_down(
     cancelled = await _until(parts, _nothing_runs, loop.time() + grace_s) or cancelled
     stubborn = [name for task, name in parts.background.items() if not task.done()]
     unstopped = (*stubborn, *parts.threads.running)
-    parts.threads.close()
     parts.timers.close()
     parts.deadlines.close()
     parts.sweeper.close()

@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from concurrent.futures import Executor, Future
 from contextvars import Context
+from functools import partial
 from threading import Thread, get_ident
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -73,11 +74,6 @@ class ThreadPool:
         if waiter is not None:
             waiter.set_result(None)
 
-    def close(self) -> None:
-        """Forget the calls that still run: what they return is for nobody."""
-        for call in list(self._calls):
-            call.cancel()  # so that its thread does not look for the loop
-
     async def _enter(self) -> None:
         """Wait for a free place, in order."""
         if self._free:
@@ -108,7 +104,7 @@ class ThreadPool:
         name = f"{turn.machine_id}.{'' if turn.step is None else turn.step.name}"
         try:
             call = self._parts.loop.run_in_executor(
-                _OwnThread(name), Context().run, _call, turn, function, arguments
+                _OwnThread(name), partial(Context().run, _call, turn, function, arguments)
             )
         except BaseException:
             self._make_room()  # the system can start no more threads

@@ -27,6 +27,8 @@ from actorfsm import (
     Machine,
     ReadOnly,
     StaleTurn,
+    StateTimeout,
+    Terminated,
     Veto,
     Vetoed,
     WrongThread,
@@ -35,6 +37,7 @@ from actorfsm import (
     blocking,
     on_enter,
     on_exit,
+    on_timeout,
     postpone,
     transition,
 )
@@ -617,6 +620,47 @@ def test_a_detached_blocking_hook_sees_what_was_committed() -> None:
         assert [entry[:2] for entry in seen] == [(1, Place.B)]
         assert seen[0][2] != threading.get_ident()
 
+    on_a_real_loop(main)
+
+
+def test_a_blocking_hook_in_its_thread_sends_raises_starts_timers_and_watches() -> None:
+    class Busy(Machine[Place], initial=Place.A):
+        seen: list[str] = []
+
+        @transition(Place.A, to=Place.B)
+        @blocking
+        def go(self, event: Go) -> str:
+            self.tell(self.id, Count())
+            system.tell(self.id, Later())
+            self.next_event(Reset())
+            self.start_timer(Switch(), after=0)
+            assert self.cancel_timer("unknown") is False
+            self.watch("nobody")
+            self.seen.append(threading.current_thread().name)
+            return "went"
+
+        @transition(Place.B, to=STAY)
+        def noted(self, event: Count | Later | Reset | Switch | Terminated) -> Any:
+            self.seen.append(type(event).__name__)
+            return {Count: 1, Switch: "on"}.get(type(event))
+
+        @on_timeout(Place.B, after=0.01, to=Place.A)
+        @blocking
+        def late(self, event: StateTimeout) -> None:
+            self.seen.append(threading.current_thread().name)
+
+    async def main() -> None:
+        async with system:
+            busy = await system.spawn(Busy, "busy")
+            assert await busy.ask(Go()) == "went"
+            await eventually(lambda: busy.snapshot().state is Place.A)
+            seen = busy.snapshot().data["seen"]
+            assert seen[:2] == ["busy.go", "Reset"]
+            assert sorted(seen[2:-1]) == ["Count", "Later", "Switch", "Terminated"]
+            assert seen[-1] == "busy.late"
+            assert system.stats().balance == 0
+
+    system = real_system(Busy)
     on_a_real_loop(main)
 
 
