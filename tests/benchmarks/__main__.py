@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .contenders import everyone
+from .contenders.fleets import fleets
+from .fleet import Samples
+from .fleet_report import GROWTH, SIZES, w3_section, w8_section
 from .measure import Plan, measure
 from .report import conditions, table, write
 from .work import Workload
@@ -19,8 +22,11 @@ from .work import Workload
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .measure import Row
+    from .report import Section
     from .work import LoopFactory
 
+FLEETS = ("w3", "w8")
 WORKLOADS = {"w1": [Workload.ASK], "w2": [Workload.ROUND, Workload.BURST], "w4": [Workload.HOT]}
 
 
@@ -35,15 +41,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(where, end="\n\n")
     contenders = everyone()
     wanted = [name.strip() for name in options.only.split(",") if name.strip()]
-    results = []
-    for workload in _workloads(options.workload):
+    names = [name.strip() for name in options.workload.split(",")]
+    results: list[list[Row]] = []
+    for workload in _workloads(names):
         rows = measure(contenders, wanted, workload, plan)
         if rows:
             print(table(rows), end="\n\n", flush=True)
             results.append(rows)
-    if options.write is not None and results:
-        print(f"wrote {write(results, where, options.write)}")
-    return int(any((row.trouble or "").startswith("FAILED") for rows in results for row in rows))
+    sections, troubles = _fleets(names, wanted, rounds, quick=options.quick)
+    if options.write is not None and (results or sections):
+        print(f"wrote {write(results, where, options.write, sections)}")
+    troubles += [row.trouble for rows in results for row in rows if row.trouble]
+    return int(any(trouble.startswith("FAILED") for trouble in troubles))
+
+
+def _fleets(
+    names: Sequence[str], wanted: Sequence[str], rounds: int, *, quick: bool
+) -> tuple[list[Section], list[str]]:
+    """Measure W3 and W8 if they are among the names; a process that served both is run once."""
+    chosen = [each for each in fleets() if not wanted or any(each.name.startswith(start) for start in wanted)]
+    samples = Samples(chosen, rounds)
+    last = -1 if quick else None
+    sections: list[Section] = []
+    if "w3" in names:
+        samples.measure(SIZES[:last])
+        sections.append(w3_section(samples, SIZES[:last]))
+    if "w8" in names:
+        samples.measure(GROWTH[:last], growth=True)
+        sections.append(w8_section(samples, GROWTH[:last]))
+    for section in sections:
+        print(section.text(), end="\n\n", flush=True)
+    for name, trouble in samples.troubles.items():
+        print(f"{name}  {trouble}")
+    return sections, list(samples.troubles.values())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -53,7 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", default="", metavar="NAMES", help="comma-separated beginnings of contenders' names"
     )
-    parser.add_argument("--workload", default="w1,w2,w4", help="comma-separated: w1, w2, w4 (all)")
+    parser.add_argument(
+        "--workload", default="w1,w2,w4", help="comma-separated: w1, w2, w4 (these three), w3, w8"
+    )
     parser.add_argument("--uvloop", action="store_true", help="run the asyncio contenders on uvloop")
     parser.add_argument("--no-pin", action="store_true", help="do not pin this process to one core")
     parser.add_argument(
@@ -62,11 +94,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _workloads(names: str) -> list[Workload]:
+def _workloads(names: Sequence[str]) -> list[Workload]:
     try:
-        return [workload for name in names.split(",") for workload in WORKLOADS[name.strip()]]
+        return [workload for name in names if name not in FLEETS for workload in WORKLOADS[name]]
     except KeyError as error:
-        sys.exit(f"no workload {error}: there are {', '.join(WORKLOADS)}")
+        sys.exit(f"no workload {error}: there are {', '.join([*WORKLOADS, *FLEETS])}")
 
 
 def _pin() -> None:

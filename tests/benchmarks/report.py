@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+from dataclasses import dataclass
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
@@ -33,6 +34,29 @@ future for each ask. A ratio is the median over the rounds, each sample divided 
 just before it in the same run; *from* and *to* are the lowest and the highest. *× baseline* compares with the
 variant of `a` that does the same. Rates are for orientation only. `tests/benchmarks/README.md` says what each
 contender does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A table that is not one of rates: its columns are its own, the first is text and the rest are figures."""
+
+    title: str
+    about: str
+    head: tuple[str, ...]
+    lines: Sequence[tuple[str, ...]]
+
+    def text(self) -> str:
+        """For the terminal."""
+        every = [self.head, *self.lines]
+        widths = [max(len(line[column]) for line in every) for column in range(len(self.head))]
+        return "\n".join([self.title, *(_aligned(line, widths) for line in every)])
+
+    def markdown(self, where: str) -> str:
+        """For the page, with where it was measured."""
+        rule = ("---", *["---:"] * (len(self.head) - 1))
+        table_lines = "\n".join(f"| {' | '.join(line)} |" for line in (self.head, rule, *self.lines))
+        return f"{self.about}\n\nMeasured with {where}.\n\n{table_lines}"
+
 
 SVG = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img"'
@@ -97,21 +121,44 @@ def conditions(rounds: int, loop: str) -> str:
     return f"{python}, {loop}, {system}, {rounds} rounds; {', '.join(found)}"
 
 
-def write(results: Sequence[Sequence[Row]], where: str, docs: Path) -> Path:
-    """Write `reference/benchmarks.md` and its plot below `docs`; return the page's path."""
+def write(results: Sequence[Sequence[Row]], where: str, docs: Path, sections: Sequence[Section] = ()) -> Path:
+    """Write what was measured to `reference/benchmarks.md` below `docs`; what the page has besides stays.
+
+    Returns:
+        The page's path.
+    """
     page = docs / "reference" / "benchmarks.md"
     page.parent.mkdir(parents=True, exist_ok=True)
-    parts = [
-        "# Benchmarks",
-        ABOUT,
-        f"Measured with {where}.",
-        "![Ratio to raw asyncio, logarithmic scale](benchmarks.svg)",
-    ]
-    for rows in results:
-        parts += [f"## {TITLES[rows[0].workload]}", _markdown(rows)]
+    head, found = _read(page)
+    if results:
+        head = "\n\n".join(
+            [
+                "# Benchmarks",
+                ABOUT,
+                f"Measured with {where}.",
+                "![Ratio to raw asyncio, logarithmic scale](benchmarks.svg)",
+            ]
+        )
+        page.with_suffix(".svg").write_text(plot(results[0]), encoding="utf-8")
+    found |= {TITLES[rows[0].workload]: _markdown(rows) for rows in results}
+    found |= {section.title: section.markdown(where) for section in sections}
+    parts = [head, *(f"## {title}\n\n{found[title]}" for title in sorted(found, key=_place))]
     page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    page.with_suffix(".svg").write_text(plot(results[0]), encoding="utf-8")
     return page
+
+
+def _read(page: Path) -> tuple[str, dict[str, str]]:
+    """Return what a page says before its first heading, and its sections by title."""
+    if not page.exists():
+        return "# Benchmarks", {}
+    head, *sections = page.read_text(encoding="utf-8").strip().split("\n\n## ")
+    return head, {title: text for title, _, text in (section.partition("\n\n") for section in sections)}
+
+
+def _place(title: str) -> tuple[str, int]:
+    """W1 before W2, and round before burst."""
+    known = list(TITLES.values())
+    return title.partition(" ")[0], known.index(title) if title in known else 0
 
 
 def _markdown(rows: Sequence[Row]) -> str:

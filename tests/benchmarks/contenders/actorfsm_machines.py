@@ -53,6 +53,33 @@ class Light(Machine[Switch], initial=Switch.A):
         return None
 
 
+class FleetLight(Machine[Switch], initial=Switch.A):
+    """The same, but its after-hook does not run at birth: no hook does."""
+
+    customer: str = "c-1"
+    total: int = 0
+    weight: float = 1.5
+    urgent: bool = False
+
+    @before_transition
+    async def allow(self, old: Switch, new: Switch) -> bool:
+        return True
+
+    @transition(Switch.A, to=Switch.B)
+    async def switch_on(self, event: Go) -> int:
+        self.total += event.amount
+        return self.total
+
+    @transition(Switch.B, to=Switch.A)
+    async def switch_off(self, event: Go) -> int:
+        self.total += event.amount
+        return self.total
+
+    @after_transition(Switch.B)
+    async def done(self, old: Switch, new: Switch) -> None:
+        return None
+
+
 class PlainLight(Machine[Switch], initial=Switch.A):
     """The same with plain functions."""
 
