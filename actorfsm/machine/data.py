@@ -17,7 +17,7 @@ from actorfsm.problems import field_names, problems_of
 from actorfsm.values import copy_value, revalidated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Set as AbstractSet
 
     from actorfsm.machine.definition import Definition
 
@@ -34,7 +34,7 @@ _HARMLESS_CONFIG: Final = frozenset({"extra", "allow_inf_nan", "validate_default
 class DataRules:
     """What the data fields of one machine class must be."""
 
-    __slots__ = ("_blank", "_class", "_mutable", "_name", "_names", "_plain")
+    __slots__ = ("_blank", "_class", "_mutable", "_name", "_names", "_plain", "_template")
 
     def __init__(self, definition: Definition) -> None:
         cls = definition.machine_class
@@ -52,6 +52,7 @@ class DataRules:
         self._mutable: Final = definition.mutable_fields
         self._plain: Final = _plain_classes(cls)
         self._blank: dict[str, Any] | None = None
+        self._template: Final = self._plain_defaults()
 
     def at_birth(self, given: Mapping[str, Any] | None) -> dict[str, Any]:
         """Return the data of a machine that is to be born.
@@ -61,6 +62,10 @@ class DataRules:
         """
         if given:
             fields = dict(given)
+            template = self._template
+            if template is not None and fields.keys() <= self._names:
+                # 0.4 µs, where the validator takes 1.1.
+                return self.at_commit({**template, **fields}, fields.keys())
             # Nothing changeable stays the caller's.
             return self._validated(self.copy(fields) if self._mutable else fields)
         if self._blank is not None:
@@ -89,7 +94,7 @@ class DataRules:
             raise self._invalid(error) from _cause(error)
         return known
 
-    def at_commit(self, draft: dict[str, Any], touched: set[str] | frozenset[str]) -> dict[str, Any]:
+    def at_commit(self, draft: dict[str, Any], touched: AbstractSet[str]) -> dict[str, Any]:
         """Return the data to commit: validated again where it changed.
 
         Args:
@@ -119,7 +124,7 @@ class DataRules:
             return self.validated(draft, self._mutable)
         return self.at_commit(draft, self._names)
 
-    def validated(self, draft: dict[str, Any], touched: set[str] | frozenset[str]) -> dict[str, Any]:
+    def validated(self, draft: dict[str, Any], touched: AbstractSet[str]) -> dict[str, Any]:
         """Return the fields as pydantic has them; those that could be changed in place are copied and checked inside.
 
         Raises:
@@ -138,6 +143,18 @@ class DataRules:
         if not self._mutable:
             return dict(data)
         return {name: copy_value(value) if name in self._mutable else value for name, value in data.items()}
+
+    def _plain_defaults(self) -> dict[str, Any] | None:
+        """Return the defaults if every field has one and the right class is all that there is to validate in it."""
+        infos = self._class.__pydantic_fields__.values()
+        if len(self._plain) < len(infos) or any(
+            info.is_required() or info.default_factory is not None for info in infos
+        ):
+            return None
+        try:
+            return self._validated({})
+        except InvalidData:
+            return None  # a default is wrong, and matters to whoever does not give another value
 
     def _validated(self, fields: dict[str, Any]) -> dict[str, Any]:
         try:

@@ -149,6 +149,48 @@ def test_a_bool_in_a_field_for_an_int_becomes_one_as_pydantic_has_it() -> None:
     assert (after["number"], type(after["number"])) == (1, int)
 
 
+class Simple(Base, initial=State.A):
+    """Nothing but plain fields with defaults."""
+
+    number: int = 7
+    text: str = "x"
+    money: Decimal = Decimal(1)
+    colour: Colour = Colour.RED
+    share: float = 0.5
+
+
+@settings(max_examples=400, deadline=None, database=None, derandomize=True)
+@given(st.dictionaries(st.sampled_from([*Simple.model_fields, "unknown", "wr ong"]), VALUES, max_size=5))
+def test_the_shortcut_at_birth_answers_as_pydantic_does(data: dict[str, Any]) -> None:
+    rules = rules_of(Simple)
+    before = repr(data)
+    try:
+        expected: Any = Simple.model_validate(dict(data)).__dict__
+    except ValidationError:
+        expected = None
+    try:
+        answer: Any = rules.at_commit_of_birth(rules.at_birth(data))
+    except InvalidData:
+        answer = None
+    assert repr(data) == before
+    assert (answer is None) == (expected is None)
+    if answer is not None:
+        assert repr(answer) == repr(expected)  # in the same order too
+        assert [type(value) for value in answer.values()] == [type(value) for value in expected.values()]
+        assert answer is not data
+
+
+def test_a_default_that_does_not_validate_matters_only_where_it_is_used() -> None:
+    class Wrong(Base, initial=State.A):
+        number: int = "none"  # type: ignore[assignment]
+        text: str = ""
+
+    rules = rules_of(Wrong)
+    with pytest.raises(InvalidData, match="number"):
+        rules.at_birth({"text": "a"})
+    assert rules.at_birth({"number": 3}) == {"number": 3, "text": ""}
+
+
 # -- birth ----------------------------------------------------------------------------------------------------------
 
 
