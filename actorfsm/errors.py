@@ -24,6 +24,7 @@ __all__ = [
     "HookFailed",
     "InvalidData",
     "InvalidEvent",
+    "JobGivenUp",
     "MachineExists",
     "MachineStopped",
     "MailboxFull",
@@ -212,6 +213,10 @@ class ReadOnly(ActorFSMError):
 
 class Discarded(ActorFSMError):
     """The message was never sent: the turn that would have sent it was rolled back."""
+
+
+class JobGivenUp(ActorFSMError):
+    """The machine was restarted while the job ran, and the job was not started with `again=True`."""
 
 
 class EventIdConflict(ActorFSMError):

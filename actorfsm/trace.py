@@ -16,7 +16,7 @@ class Record(NamedTuple):
 
     Attributes:
         name: The outcome (committed, vetoed, unhandled, failed, expired, dead_lettered), or after_hook_failed,
-            callback_failed, restarted, quarantined, released, suspended, resumed,
+            callback_failed, job_failed, restarted, quarantined, released, suspended, resumed,
             stopped.
         machine: Name of the machine class.
         machine_id: The machine's id.

@@ -20,7 +20,7 @@ __all__ = ["RESERVED_NAMES", "check_class", "check_definition", "check_names", "
 RESERVED_NAMES: Final = frozenset(
     {
         *("id", "state", "services", "now", "idempotency_key", "tell", "ask", "next_event", "stop"),
-        *("start_timer", "cancel_timer", "start_job", "watch", "unwatch"),
+        *("start_timer", "cancel_timer", "start_job", "cancel_job", "watch", "unwatch"),
     }
 )
 """Names that a machine has itself; no field and no method may use them."""

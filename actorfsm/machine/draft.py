@@ -90,6 +90,24 @@ class TurnView(Protocol):
         """Cancel a timer after the commit."""
         ...
 
+    def start_job(  # noqa: PLR0917 -- as `Machine.start_job`
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        done: Any,
+        failed: Any,
+        name: str | None,
+        timeout: Duration | None,
+        *,
+        again: bool,
+    ) -> str:
+        """Begin a job after the commit."""
+        ...
+
+    def cancel_job(self, name: str) -> bool:
+        """Cancel a job after the commit."""
+        ...
+
     def stop(self) -> None:
         """Stop the machine after the commit."""
         ...

@@ -13,6 +13,7 @@ from typing import (
     Any,
     ClassVar,
     TypeVar as PlainTypeVar,
+    TypeVarTuple,
     get_args,
     get_origin,
 )
@@ -32,7 +33,7 @@ from actorfsm.machine.signatures import resolve_now
 from actorfsm.machine.timers import TimerScope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Coroutine, Mapping
     from datetime import datetime
     from types import GenericAlias
     from typing import Generic
@@ -48,6 +49,8 @@ __all__ = ["Machine", "definition_of"]
 StateT = TypeVar("StateT", bound=Enum)
 ServicesT = TypeVar("ServicesT", default=Any)
 ReplyT = TypeVar("ReplyT")
+ResultT = TypeVar("ResultT")
+Ts = TypeVarTuple("Ts")
 
 
 if TYPE_CHECKING:
@@ -127,6 +130,7 @@ class Machine(_Base[StateT, ServicesT]):
         remembered_ids: int | None = None,
         timer_limit: int | None = None,
         timer_attempts: int | None = None,
+        job_limit: int | None = None,
         hook_timeout: Duration | None = None,
         **kwargs: Any,
     ) -> None:
@@ -139,7 +143,7 @@ class Machine(_Base[StateT, ServicesT]):
             raise DefinitionError(
                 f"{cls.__name__}: {', '.join(kwargs)}: no such option; there are initial, final, on_failure, "
                 "redelivery, mailbox, restart, postpone_limit, own_event_limit, remembered_ids, timer_limit, "
-                "timer_attempts, hook_timeout"
+                "timer_attempts, job_limit, hook_timeout"
             ) from None
         given: dict[str, Any] = {
             "initial": initial,
@@ -153,6 +157,7 @@ class Machine(_Base[StateT, ServicesT]):
             "remembered_ids": remembered_ids,
             "timer_limit": timer_limit,
             "timer_attempts": timer_attempts,
+            "job_limit": job_limit,
             "hook_timeout_s": None if hook_timeout is None else seconds(hook_timeout),
         }
         cls.__choices__ = cls.__choices__ | {
@@ -338,6 +343,53 @@ class Machine(_Base[StateT, ServicesT]):
             event is being handled, is gone already.
         """
         return self._turn.cancel_timer(name)
+
+    def start_job(
+        self,
+        function: Callable[[*Ts], Coroutine[Any, Any, ResultT]],
+        *arguments: *Ts,
+        done: Callable[[ResultT], Event[Any, Any]] | type[Event[Any, Any]] | None = None,
+        failed: Callable[[BaseException], Event[Any, Any]] | type[Event[Any, Any]] | None = None,
+        name: str | None = None,
+        timeout: Duration | None = None,
+        again: bool = False,
+    ) -> str:
+        """Let a coroutine function run beside the machine, once the transition is committed; a rollback starts nothing.
+
+        It runs outside the turn: it does not see `self`, and what it sends comes from outside. It is cancelled when the
+        state that the transition leads to is left (`to=STAY` does not leave it), and when the machine finishes or
+        stops. Its answer is an event, which finds room also in a full mailbox; that of a cancelled job never comes.
+
+        Args:
+            function: The coroutine function. What it needs is passed to it; containers and models are copied.
+            arguments: What it is called with.
+            done: Makes an event of its result: an event class, whose one field takes the result (several take a
+                mapping, none takes nothing), or a plain function. None: nobody is told.
+            failed: Makes an event of what it raised: an event class, whose one field takes the error's text, or a plain
+                function of the exception. None: a record `job_failed` says so.
+            name: Its name; a job of the same name is cancelled. By default the function's, with a number if that is
+                taken.
+            timeout: How long it may take, seconds or timedelta; by default, until its state is left.
+            again: Whether it is begun again when the machine was restarted meanwhile; otherwise it is given up, and
+                `failed` gets a `JobGivenUp`.
+
+        Returns:
+            Its name, for `cancel_job`.
+
+        Raises:
+            TypeError: It is no coroutine function, or would use the machine after its turn.
+            InvalidEvent: `done` or `failed` do not lead to an event that the machine takes.
+            MailboxFull: The machine has `job_limit` jobs.
+        """
+        return self._turn.start_job(function, arguments, done, failed, name, timeout, again=again)
+
+    def cancel_job(self, name: str) -> bool:
+        """Cancel a job once the transition is committed: its answer never comes, even if it waits in the mailbox.
+
+        Returns:
+            Whether there was one: as the commit would leave them.
+        """
+        return self._turn.cancel_job(name)
 
     def stop(self) -> None:
         """Stop the machine once the transition is committed: a normal exit."""

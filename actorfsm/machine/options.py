@@ -136,6 +136,7 @@ class MachineOptions:
         own_event_limit: Events that a machine may raise in a row with `next_event` before one from outside.
         remembered_ids: How many of the newest explicit event ids are remembered per machine.
         timer_limit: Timers that a machine may have at a time.
+        job_limit: Jobs that a machine may have at a time.
         timer_attempts: How many times more a timer comes whose event failed, before the machine is quarantined.
         hook_timeout_s: Deadline of each hook and body, in seconds.
     """
@@ -151,6 +152,7 @@ class MachineOptions:
     remembered_ids: int = 128
     timer_limit: int = 100
     timer_attempts: int = 3
+    job_limit: int = 16
     hook_timeout_s: float = 30.0
 
     def check(self, class_name: str) -> None:
@@ -161,7 +163,7 @@ class MachineOptions:
         """
         if self.timer_attempts < 0:
             raise DefinitionError(f"{class_name}: timer_attempts={self.timer_attempts!r}; give 0 or more")
-        for name in ("postpone_limit", "own_event_limit", "remembered_ids", "timer_limit"):
+        for name in ("postpone_limit", "own_event_limit", "remembered_ids", "timer_limit", "job_limit"):
             if getattr(self, name) < 1:
                 raise DefinitionError(f"{class_name}: {name}={getattr(self, name)!r}; give a number above 0")
         if not 0 < self.hook_timeout_s < inf:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from actorfsm.machine.definition import StateNode
     from actorfsm.runtime.crash import Crash
     from actorfsm.runtime.envelope import Envelope, Settlement
+    from actorfsm.runtime.jobs import Job
     from actorfsm.runtime.kind import Kind
     from actorfsm.runtime.mailbox import Mailbox
     from actorfsm.runtime.timers import Timer
@@ -139,11 +140,12 @@ class Actor:
         status: IDLE, READY, RUNNING, PAUSED, SUSPENDED, QUARANTINED or STOPPED.
         mailbox: What waits, or None.
         timers: Its timers by name, as its last commit left them, or None.
+        jobs: Its jobs by name, as its last commit left them, or None.
         rare: What few machines need, or None.
     """
 
     __slots__ = (
-        *("data", "id", "incarnation", "kind", "mailbox", "node", "rare", "seq", "status", "timers"),
+        *("data", "id", "incarnation", "jobs", "kind", "mailbox", "node", "rare", "seq", "status", "timers"),
     )
 
     def __init__(self, kind: Kind, machine_id: str, node: StateNode, data: dict[str, Any]) -> None:
@@ -156,6 +158,7 @@ class Actor:
         self.status = IDLE
         self.mailbox: Mailbox | None = None
         self.timers: dict[str, Timer] | None = None
+        self.jobs: dict[str, Job] | None = None
         self.rare: Rare | None = None
 
     @property

@@ -372,6 +372,16 @@ class Door:
             self._check_event(turn.actor.kind, envelope)
         return envelope
 
+    def prepare_answer(self, actor: Actor, event: Event[Any, Any], cause: Envelope) -> Envelope:
+        """Make the envelope of an event that a machine's job answers with.
+
+        Raises:
+            InvalidEvent: The machine does not take it.
+        """
+        envelope = self._consequence(actor.id, event, cause)
+        self._check_event(actor.kind, envelope)
+        return envelope
+
     def deliver(self, envelope: Envelope) -> None:
         """Deliver a message that a machine has sent; what cannot be delivered is a dead letter."""
         counters = self._parts.counters

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from actorfsm.errors import MachineStopped, Quarantined
 from actorfsm.machine.options import Directive, backoff
-from actorfsm.runtime import perform, timers
+from actorfsm.runtime import jobs, perform, timers
 from actorfsm.runtime.actor import (
     IDLE,
     PAUSED,
@@ -191,6 +191,7 @@ class DynamicSupervisor:
         rare.restarts.append(now)
         rare.streak = 1 if now - rare.resumed_at >= policy.stable_after_s else rare.streak + 1
         actor.incarnation += 1
+        jobs.interrupt(actor)
         self._parts.counters.restarts += 1
         if len(rare.restarts) > policy.max_restarts:
             self._quarantine(actor, cause, f"more than {policy.max_restarts} restarts")
@@ -221,10 +222,12 @@ class DynamicSupervisor:
             if actor.rare is not None and actor.rare.suspended:
                 actor.status = SUSPENDED
             self._parts.dispatcher.made_room(actor)
+        jobs.resume(actor)
 
     def _give_up_timer(self, actor: Actor, timer: Timer, cause: BaseException) -> None:
         """Hold a machine, and with it the timer whose event has failed too often: it is tried again at the release."""
         actor.incarnation += 1
+        jobs.interrupt(actor)
         self._parts.counters.restarts += 1
         self._quarantine(actor, cause, f"the timer {timer.name} failed {timer.failures} times")
 
@@ -312,6 +315,7 @@ class DynamicSupervisor:
         if rare.pause_key:
             self._parts.timers.cancel(rare.pause_key)
         timers.cancel_all(actor)
+        jobs.cancel_all(actor)
         if actor.mailbox is not None:
             for envelope in actor.mailbox.drain():
                 error = MachineStopped(
@@ -336,6 +340,7 @@ class DynamicSupervisor:
             self._parts.timers.cancel(rare.pause_key)
         actor.status = STOPPED
         timers.cancel_all(actor)
+        jobs.cancel_all(actor)
         if actor.mailbox is not None:
             for envelope in actor.mailbox.drain():
                 perform.end_undelivered(actor, envelope, error)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from actorfsm.errors import ActorFSMError
     from actorfsm.event import Event, Outcome, OutcomeKind
+    from actorfsm.runtime.jobs import Job
     from actorfsm.runtime.timers import Timer
 
 __all__ = ["Envelope", "Settlement"]
@@ -119,6 +120,8 @@ class Envelope:
     """The turn that sent it, until that turn is over."""
     timer: Timer | None = None
     """The timer that sent it, if one did."""
+    job: Job | None = None
+    """The job whose answer it is, if it is one."""
     own_depth: int = 0
     """How many events that the machine raised itself led to this one, in a row."""
 

@@ -21,7 +21,7 @@ from actorfsm.errors import (
 )
 from actorfsm.machine.definition import POSTPONE
 from actorfsm.machine.selection import guards_that_refused
-from actorfsm.runtime import timers
+from actorfsm.runtime import jobs, timers
 from actorfsm.runtime.crash import Crash
 from actorfsm.runtime.envelope import Envelope, Settlement
 from actorfsm.runtime.mailbox import Mailbox
@@ -83,8 +83,9 @@ def committed(turn: Turn, choice: Transition, reply: Any) -> None:
     mailbox = actor.mailbox
     if mailbox is not None and mailbox.postponed and choice.changes_state:
         _state_changed(actor)  # after the record: what the final state answers comes after what led there
-    if turn.has_more_to_do or choice.is_rare or actor.timers is not None:
+    if turn.has_more_to_do or choice.is_rare or actor.timers is not None or actor.jobs is not None:
         timers.commit(turn, choice)
+        jobs.commit(turn, choice)
         if turn.outgoing is not None:
             _send(turn, turn.outgoing)
         for step in choice.detached:
@@ -375,6 +376,8 @@ def _conclude(actor: Actor, envelope: Envelope, settlement: Settlement) -> None:
     finish(envelope, settlement)
     if envelope.timer is not None:
         timers.settled(envelope.timer, settlement.kind)
+    if envelope.job is not None:
+        jobs.settled(envelope.job)
     if envelope.has_own_id and actor.rare is not None:
         actor.rare.conclude(envelope, settlement)
     if envelope.callback is not None or envelope.reply_to is not None:

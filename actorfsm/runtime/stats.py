@@ -35,6 +35,7 @@ class Counters:
         self.joined = 0
         self.outgoing = 0
         self.withdrawn = 0
+        self.jobs_failed = 0
         self.timers = 0
         self.timers_fired = 0
         self.timers_withdrawn = 0
@@ -71,6 +72,8 @@ class Stats:
         pending_asks: Asks that wait for an answer.
         withdrawn: Events of the runtime's own that were taken back before they were handled; they count as never
             accepted.
+        jobs: Jobs of machines that run now.
+        jobs_failed: Jobs that failed without a `failed=` to tell their machines.
         timers: Timers of machines that run now.
         timers_fired: Timers that fell due: each time an event was accepted.
         timers_withdrawn: Those of them that were cancelled while their events waited; `accepted` counts them no more.
@@ -98,6 +101,8 @@ class Stats:
     turns_plain: int
     pending_asks: int
     withdrawn: int
+    jobs: int
+    jobs_failed: int
     timers: int
     timers_fired: int
     timers_withdrawn: int

@@ -524,7 +524,8 @@ class ActorSystem(Generic[ServicesT]):
     def stats(self) -> Stats:
         """Return the account of the system as it stands."""
         counters = self._parts.counters
-        mailboxes = [a.mailbox for a in self._parts.registry.actors.values() if a.mailbox is not None]
+        actors = list(self._parts.registry.actors.values())
+        mailboxes = [actor.mailbox for actor in actors if actor.mailbox is not None]
         return Stats(
             accepted=counters.accepted,
             outcomes={str(kind): count for kind, count in counters.outcomes.items()},
@@ -548,6 +549,8 @@ class ActorSystem(Generic[ServicesT]):
             turns_plain=counters.turns_plain,
             pending_asks=counters.pending_asks,
             withdrawn=counters.withdrawn,
+            jobs=sum(job.is_running for actor in actors for job in (actor.jobs or {}).values()),
+            jobs_failed=counters.jobs_failed,
             timers=counters.timers,
             timers_fired=counters.timers_fired,
             timers_withdrawn=counters.timers_withdrawn,

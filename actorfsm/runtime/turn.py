@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from actorfsm.errors import Discarded, InvalidEvent, MailboxFull, ReadOnly, StaleTurn
 from actorfsm.event import Terminated
 from actorfsm.ids import check_machine_id, derive_id
-from actorfsm.runtime import timers
+from actorfsm.runtime import jobs, timers
 from actorfsm.runtime.ref import Ref
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from actorfsm.machine.timers import TimerScope
     from actorfsm.runtime.actor import Actor
     from actorfsm.runtime.envelope import Envelope
+    from actorfsm.runtime.jobs import Job
     from actorfsm.runtime.receipt import Receipt
     from actorfsm.runtime.timers import Timer
 
@@ -63,6 +64,8 @@ class Turn:
     own_events: list[Envelope] | None = None
     timers: dict[str, Timer] | None = None
     """The machine's timers as the commit is to leave them, once the turn started or cancelled one."""
+    jobs: dict[str, Job] | None = None
+    """The machine's jobs as the commit is to leave them, once the turn started or cancelled one."""
     tasks: list[asyncio.Future[Any]] | None = None
     thread = 0
     """The thread in which its step runs, if that is one that blocks."""
@@ -79,7 +82,7 @@ class Turn:
     started_at = 0.0
     machine: Machine[Any, Any]
     has_more_to_do = False
-    """Whether own events, messages, timers or a stop wait for the commit."""
+    """Whether own events, messages, timers, jobs or a stop wait for the commit."""
 
     def __init__(self, actor: Actor, envelope: Envelope) -> None:
         self.actor = actor
@@ -225,6 +228,26 @@ class Turn:
         """Cancel a timer after the commit."""
         self._check_writable()
         return timers.cancel(self, name)
+
+    def start_job(  # noqa: PLR0917 -- as `Machine.start_job`
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        done: Any,
+        failed: Any,
+        name: str | None,
+        timeout: Duration | None,
+        *,
+        again: bool,
+    ) -> str:
+        """Begin a job after the commit."""
+        self._check_writable()
+        return jobs.start(self, function, arguments, done, failed, name, timeout, again=again)
+
+    def cancel_job(self, name: str) -> bool:
+        """Cancel a job after the commit."""
+        self._check_writable()
+        return jobs.cancel(self, name)
 
     def stop(self) -> None:
         """Stop the machine after the commit."""

@@ -25,6 +25,7 @@ LEVELS: Final[dict[str, Level]] = {
     "failed": "error",
     "after_hook_failed": "error",
     "callback_failed": "error",
+    "job_failed": "error",
     "quarantined": "error",
 }
 """The level of each record by its name; a name that is not here is `info`."""

@@ -20,7 +20,9 @@ _TEXTS: Final = (
     *("event_type", "event_id", "causation_id", "correlation_id"),
     *("source", "target", "hook", "reason"),
 )
-_WITH_TRACEBACK: Final = frozenset({"failed", "after_hook_failed", "callback_failed", "quarantined"})
+_WITH_TRACEBACK: Final = frozenset(
+    {"failed", "after_hook_failed", "callback_failed", "job_failed", "quarantined"}
+)
 
 
 class StructlogSink:

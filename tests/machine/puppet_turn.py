@@ -57,6 +57,24 @@ class PuppetTurn:
         self.asked.append(("cancel_timer", name))
         return True
 
+    def start_job(
+        self,
+        function: Any,
+        arguments: Any,
+        done: Any,
+        failed: Any,
+        name: Any,
+        timeout: Any,
+        *,
+        again: bool,
+    ) -> str:
+        self.asked.append(("start_job", function, arguments, done, failed, name, timeout, again))
+        return "job"
+
+    def cancel_job(self, name: str) -> bool:
+        self.asked.append(("cancel_job", name))
+        return True
+
     def stop(self) -> None:
         self.asked.append(("stop",))
 
