@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import is_dataclass
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydantic import BaseModel
 
@@ -48,6 +48,7 @@ class Job:
     """One job of a machine.
 
     Attributes:
+        actor: Its machine.
         name: Its name, one of a kind at its machine.
         origin: The event in whose turn it was started.
         answer: Its answer, from the moment when it is sent until it has its outcome.
@@ -56,8 +57,8 @@ class Job:
     """
 
     __slots__ = (
-        *("_actor", "_again", "_arguments", "_done", "_failed", "_function", "_run", "_task", "_timeout_s"),
-        *("answer", "is_interrupted", "is_over", "name", "origin"),
+        *("_again", "_arguments", "_done", "_failed", "_function", "_run", "_task", "_timeout_s"),
+        *("actor", "answer", "is_interrupted", "is_over", "name", "origin"),
     )
 
     def __init__(  # noqa: PLR0917 -- made in one place
@@ -77,7 +78,7 @@ class Job:
         self.answer: Envelope | None = None
         self.is_over = False
         self.is_interrupted = False
-        self._actor: Actor = turn.actor
+        self.actor: Actor = turn.actor
         self._function = function
         self._arguments = arguments
         self._done = done
@@ -94,11 +95,11 @@ class Job:
 
     def begin(self) -> None:
         """Begin, or begin again."""
-        parts = self._actor.kind.parts
+        parts = self.actor.kind.parts
         self.is_interrupted = False
         self._run += 1
         self._task = start_task(self._work(self._run, _unshared(self._arguments)), parts.loop)
-        parts.keep(self._task, f"the job {self.name} of {self._actor.id}")
+        parts.keep(self._task, f"the job {self.name} of {self.actor.id}")
 
     def stop(self) -> None:
         """Cancel what runs; whatever comes of it is for nobody."""
@@ -112,7 +113,7 @@ class Job:
         self.is_over = True
         self.stop()
         if self.answer is not None and not self.answer.begun:
-            self._actor.kind.parts.dispatcher.withdraw(self._actor, self.answer)
+            self.actor.kind.parts.dispatcher.withdraw(self.actor, self.answer)
 
     def interrupt(self) -> None:
         """Follow a restart of the machine: what runs belongs to the old incarnation; an answer that waits is mail."""
@@ -128,9 +129,9 @@ class Job:
         self.is_interrupted = False
         self._fail(
             JobGivenUp(
-                f"{self._actor.id} was restarted while the job {self.name} ran; start it with again=True if it may run "
+                f"{self.actor.id} was restarted while the job {self.name} ran; start it with again=True if it may run "
                 "twice",
-                machine_id=self._actor.id,
+                machine_id=self.actor.id,
             )
         )
 
@@ -146,8 +147,9 @@ class Job:
                 raise
             if run == self._run:
                 self._task = None
-                took_too_long = TimeoutError(f"took longer than {self._timeout_s:g} s")
-                self._fail(took_too_long if deadline.expired() else error)
+                if deadline.expired():
+                    error = TimeoutError(f"took longer than {self._timeout_s:g} s")  # noqa: PLW2901 -- what it means
+                self._fail(error)
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                 raise
@@ -182,14 +184,14 @@ class Job:
         self._record(error)
 
     def _send(self, event: Event[Any, Any]) -> None:
-        door, actor = self._actor.kind.parts.door, self._actor
+        door, actor = self.actor.kind.parts.door, self.actor
         envelope = door.prepare_answer(actor, event, self.origin)
         envelope.job, envelope.of_runtime, envelope.keeps_settlement = self, True, True
         self.answer = envelope
         door.deliver(envelope)
 
     def _record(self, error: BaseException) -> None:
-        actor, origin = self._actor, self.origin
+        actor, origin = self.actor, self.origin
         parts = actor.kind.parts
         parts.counters.jobs_failed += 1
         if parts.sinks:
@@ -261,11 +263,12 @@ def cancel(turn: Turn, name: str) -> bool:
 
 
 def _check_function(function: Any, arguments: tuple[Any, ...]) -> None:
-    inner = function
+    inner: Any = function
     while isinstance(inner, partial):
         arguments = (*arguments, *inner.args, *inner.keywords.values())
         inner = inner.func
-    called = inner if inspect.isroutine(inner) else vars(type(inner)).get("__call__")
+    cls: Any = inner.__class__
+    called: Any = inner if inspect.isroutine(inner) else getattr(cls, "__call__", None)  # noqa: B004 -- to look at it
     name = getattr(inner, "__qualname__", type(inner).__name__)
     if called is None or not is_async(called):
         raise TypeError(
@@ -290,14 +293,15 @@ def _check_answer(turn: Turn, argument: str, given: Any, *, many: bool) -> None:
     if given is None or (not isinstance(given, type) and callable(given) and not is_async(given)):
         return
     events, who = turn.actor.kind.events, turn.actor
-    if given not in events:
+    event_class: Any = given
+    if event_class not in events:
         takes = ", ".join(sorted(spec.name for spec in events.values()))
         raise InvalidEvent(
-            f"{argument}={getattr(given, '__name__', given)!r}: give an event class that {who.kind.name} takes "
+            f"{argument}={getattr(given, '__name__', given)}: give an event class that {who.kind.name} takes "
             f"({takes}), or a plain function that returns such an event",
             machine_id=who.id,
         )
-    if not many and len(given.model_fields) > 1:
+    if not many and len(event_class.model_fields) > 1:
         raise InvalidEvent(
             f"{argument}={given.__name__}: it has several fields, and there is only the error's text; give a function "
             "of the error instead",
@@ -365,7 +369,7 @@ def settled(job: Job) -> None:
 
 def _remove(job: Job) -> None:
     job.is_over = True
-    actor = job._actor  # noqa: SLF001 -- of its own module
+    actor = job.actor
     if actor.jobs is not None and actor.jobs.get(job.name) is job:
         del actor.jobs[job.name]
         if not actor.jobs:
@@ -395,10 +399,10 @@ def resume(actor: Actor) -> None:
 def _event_of(given: Any, value: Any, what: str) -> Event[Any, Any]:
     """Return the answer for a result or an error."""
     if not isinstance(given, type):
-        event = given(value)
-        if not isinstance(event, Event):
-            raise TypeError(f"what {what} was made into {type(event).__name__}, which is no event")
-        return event
+        made: object = given(value)
+        if not isinstance(made, Event):
+            raise TypeError(f"what {what} was made into {type(made).__name__}, which is no event")
+        return cast("Any", made)
     event_class: type[Event[Any, Any]] = given
     fields = list(event_class.model_fields)
     if not fields:
@@ -409,7 +413,7 @@ def _event_of(given: Any, value: Any, what: str) -> Event[Any, Any]:
         raise InvalidEvent(
             f"{what} a {type(value).__name__}, where {event_class.__name__} takes a mapping of {', '.join(fields)}"
         )
-    return event_class.from_fields(value)
+    return event_class.from_fields(cast("Mapping[str, Any]", value))
 
 
 def _said(error: BaseException) -> str:

@@ -11,7 +11,6 @@ import asyncio
 from collections import deque
 from concurrent.futures import Executor, Future
 from contextvars import Context
-from functools import partial
 from threading import Thread, get_ident
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -102,10 +101,13 @@ class ThreadPool:
         self, turn: Turn, function: Callable[..., Any], arguments: tuple[Any, ...]
     ) -> asyncio.Future[Any]:
         name = f"{turn.machine_id}.{'' if turn.step is None else turn.step.name}"
+        context = Context()
+
+        def in_context() -> tuple[Any, BaseException | None]:
+            return context.run(_call, turn, function, arguments)
+
         try:
-            call = self._parts.loop.run_in_executor(
-                _OwnThread(name), partial(Context().run, _call, turn, function, arguments)
-            )
+            call = self._parts.loop.run_in_executor(_OwnThread(name), in_context)
         except BaseException:
             self._make_room()  # the system can start no more threads
             raise
