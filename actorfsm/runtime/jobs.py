@@ -148,7 +148,7 @@ class Job:
             if run == self._run:
                 self._task = None
                 if deadline.expired():
-                    error = TimeoutError(f"took longer than {self._timeout_s:g} s")  # noqa: PLW2901 -- what it means
+                    error = TimeoutError(f"took longer than {self._timeout_s:g} s")
                 self._fail(error)
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
@@ -396,13 +396,13 @@ def resume(actor: Actor) -> None:
             job.resume()
 
 
-def _event_of(given: Any, value: Any, what: str) -> Event[Any, Any]:
+def _event_of(given: Any, value: Any, what: str) -> Any:
     """Return the answer for a result or an error."""
     if not isinstance(given, type):
-        made: object = given(value)
-        if not isinstance(made, Event):
+        made: Any = given(value)
+        if not issubclass(type(made), Event):
             raise TypeError(f"what {what} was made into {type(made).__name__}, which is no event")
-        return cast("Any", made)
+        return made
     event_class: type[Event[Any, Any]] = given
     fields = list(event_class.model_fields)
     if not fields:
