@@ -14,10 +14,10 @@ from actorfsm import (
     Event,
     Limits,
     Machine,
+    MachineStopped,
     ReadOnly,
     Record,
     StaleTurn,
-    MachineStopped,
     after_transition,
     transition,
 )
