@@ -21,7 +21,7 @@ from actorfsm import (
 )
 from tests.contract.paths import Script, Style
 
-__all__ = ["Again", "Diary", "Do", "Finish", "Go", "Ping", "State", "Tick", "Wait", "porter_of"]
+__all__ = ["Again", "Diary", "Do", "Finish", "Go", "Ping", "State", "Tick", "Unknown", "Wait", "porter_of"]
 
 
 class State(StrEnum):
