@@ -25,6 +25,7 @@ from actorfsm import (
     ReadOnly,
     Record,
     RestartPolicy,
+    SystemFailed,
     Terminated,
     Veto,
     Vetoed,
@@ -35,6 +36,7 @@ from actorfsm import (
 )
 from actorfsm.runtime.turn import CURRENT
 from actorfsm.testing.faults import EVIL
+from actorfsm.testing.loop import SimLoop
 from tests.contract.paths import Path, Style, at_rest, on_every_path, until
 
 pytestmark = pytest.mark.rule("C22")
@@ -991,5 +993,129 @@ def test_the_account_balances_at_each_step_of_the_loop(sim: Callable[..., None])
             loop.on_step = None
             assert world.seen == (done(0),)
         assert balances == {0}
+
+    sim(scenario)
+
+
+# -- signals, and a loop that is gone --------------------------------------------------------------------------------
+
+
+def interrupting(_: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+async def interrupted() -> int:
+    raise KeyboardInterrupt
+
+
+async def broken() -> int:
+    raise ValueError
+
+
+@pytest.mark.rule("C13")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"function": interrupted},
+        {"function": noop, "done": interrupting},
+        {"function": broken, "failed": interrupting},
+    ],
+    ids=["job", "done", "failed"],
+)
+def test_keyboard_interrupt_in_a_job_is_a_signal_to_shut_down(options: Any) -> None:
+    async def scenario() -> None:
+        async with World(Path(Style.ASYNC, inline=True)) as world:
+            given = dict(options)
+            world.scripts["start"] = world.start(given.pop("function"), **given)
+            await world.ref.ask(Go(script="start"))
+            await asyncio.sleep(1e9)
+
+    for seed in range(3):
+        loop = SimLoop(seed)
+        main = loop.create_task(scenario())
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(main)
+        main.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            loop.run_until_complete(main)
+        loop.close()
+
+
+def test_a_job_whose_loop_is_gone_ends_in_silence() -> None:
+    async def scenario() -> Any:
+        world = World(Path(Style.ASYNC, inline=True))
+        await world.__aenter__()
+        await world.ref.ask(Go(script="start"))
+        await until(lambda: world.work.began)
+        return world
+
+    loop = SimLoop(1)
+    world = loop.run_until_complete(scenario())
+    (job,) = world.system._parts.registry.actors["worker"].jobs.values()
+    coroutine = job._task.get_coro()
+    coroutine.close()  # as the garbage collector does
+    assert world.system.stats().jobs_failed == 0
+    assert "job_failed" not in {record.name for record in world.records}
+    loop.abandon()
+
+
+@on_every_path
+def test_a_failed_job_is_counted_without_a_sink(path: Path, sim: Callable[..., None]) -> None:
+    class Quiet(Machine[S, Any], initial=S.IDLE, final=(S.BUSY, S.HELD, S.OVER)):
+        @transition(S.IDLE, to=STAY)
+        @path.style
+        def act(self, event: Act) -> None:
+            self.start_job(broken)
+
+        @transition(S.IDLE, to=S.BUSY)
+        @path.style
+        def go(self, event: Go) -> None: ...
+
+        @transition(S.IDLE, to=S.HELD)
+        @path.style
+        def hold(self, event: Hold) -> None: ...
+
+        @transition(S.IDLE, to=S.OVER)
+        @path.style
+        def finish(self, event: Finish) -> None: ...
+
+    async def scenario() -> None:
+        async with path.system(Quiet) as system:
+            quiet = await system.spawn(Quiet, "quiet")
+            await quiet.ask(Act())
+        assert system.stats().jobs_failed == 1
+
+    sim(scenario)
+
+
+def test_a_turn_that_commits_after_its_machine_was_ended_starts_no_job(sim: Callable[..., None]) -> None:
+    async def scenario() -> None:
+        def start(machine: Any) -> None:
+            machine.start_job(world.work)
+            world.system._fail(ValueError("the runtime is at fault"))
+
+        world = World(Path(Style.PLAIN, inline=True))
+        world.scripts["start"] = start
+        with pytest.raises(SystemFailed):
+            async with world:
+                await world.ref.ask(Go(script="start"))
+        assert world.work.began == []
+        assert world.system.stats().jobs == 0
+
+    sim(scenario)
+
+
+def test_an_answer_that_is_being_handled_when_its_machine_ends_has_its_outcome(
+    sim: Callable[..., None],
+) -> None:
+    async def scenario() -> None:
+        world = World(Path(Style.PLAIN, inline=True))
+        world.scripts["answered"] = lambda _: world.system._fail(ValueError("the runtime is at fault"))
+        with pytest.raises(SystemFailed):
+            async with world:
+                await world.ref.ask(Go(script="start"))
+                await asyncio.sleep(1e9)
+        assert world.records[-1].event_type == "Done"
+        assert world.system.stats().balance == 0
 
     sim(scenario)
