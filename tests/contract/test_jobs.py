@@ -1111,7 +1111,7 @@ def test_an_answer_that_is_being_handled_when_its_machine_ends_has_its_outcome(
     async def scenario() -> None:
         world = World(Path(Style.PLAIN, inline=True))
         world.scripts["answered"] = lambda _: world.system._fail(ValueError("the runtime is at fault"))
-        with pytest.raises(SystemFailed):
+        with pytest.raises(SystemFailed):  # noqa: PT012 -- the system is the block
             async with world:
                 await world.ref.ask(Go(script="start"))
                 await asyncio.sleep(1e9)
