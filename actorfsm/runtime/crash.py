@@ -29,11 +29,12 @@ class Crash:
         machine_class: The machine's class.
         machine_id: Its id.
         state: Its state before; None if it was not yet born.
-        committed: Its committed data before. The machine's own: `data` is a copy.
-        birth_data: What it was spawned with, where its birth failed.
+        committed: Its committed data before; where a birth failed, what that began with. The machine's own: `data` is
+            a copy.
         seq: How many transitions it had committed.
         incarnation: How often it had been restarted.
         event: The event.
+        event_may_have_changed: Whether the hook could change the event in place before it failed.
         event_id: Its id.
         causation_id: Id of the event in whose turn it was sent, or None.
         headers: Its headers.
@@ -49,10 +50,10 @@ class Crash:
     machine_id: str
     state: Enum | None
     committed: Mapping[str, Any]
-    birth_data: Mapping[str, Any] | None
     seq: int
     incarnation: int
     event: Event[Any, Any]
+    event_may_have_changed: bool
     event_id: str
     causation_id: str | None
     headers: Mapping[str, str] | None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from actorfsm.testing.checker import ContractBroken, Facts, Violation, check
     from actorfsm.testing.clock import VirtualClock
+    from actorfsm.testing.crash_capsule import CapsuleError, CrashCapsule, crash_capsule, replay_capsule
     from actorfsm.testing.faults import CANCEL, CANCEL_TWICE, EVIL, Faults, raising, sweep
     from actorfsm.testing.loop import SimDeadlock, SimLeftovers, SimLoop, SimOverrun, observe, simulate
     from actorfsm.testing.notes import Note
@@ -24,7 +25,9 @@ __all__ = [
     "CANCEL",
     "CANCEL_TWICE",
     "EVIL",
+    "CapsuleError",
     "ContractBroken",
+    "CrashCapsule",
     "Facts",
     "Faults",
     "Note",
@@ -37,8 +40,10 @@ __all__ = [
     "Violation",
     "VirtualClock",
     "check",
+    "crash_capsule",
     "observe",
     "raising",
+    "replay_capsule",
     "simulate",
     "sweep",
 ]
@@ -46,6 +51,7 @@ __all__ = [
 _HOMES = {
     "checker": ("check", "Facts", "Violation", "ContractBroken"),
     "clock": ("VirtualClock",),
+    "crash_capsule": ("crash_capsule", "replay_capsule", "CrashCapsule", "CapsuleError"),
     "faults": ("sweep", "Faults", "CANCEL", "CANCEL_TWICE", "EVIL", "raising"),
     "loop": ("simulate", "observe", "SimLoop", "SimDeadlock", "SimLeftovers", "SimOverrun"),
     "notes": ("Note",),
