@@ -13,9 +13,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from actorfsm.testing.capsule import CapsuleError, CrashCapsule, crash_capsule, replay_capsule
     from actorfsm.testing.checker import ContractBroken, Facts, Violation, check
     from actorfsm.testing.clock import VirtualClock
-    from actorfsm.testing.crash_capsule import CapsuleError, CrashCapsule, crash_capsule, replay_capsule
     from actorfsm.testing.faults import CANCEL, CANCEL_TWICE, EVIL, Faults, raising, sweep
     from actorfsm.testing.loop import SimDeadlock, SimLeftovers, SimLoop, SimOverrun, observe, simulate
     from actorfsm.testing.notes import Note
@@ -51,7 +51,7 @@ __all__ = [
 _HOMES = {
     "checker": ("check", "Facts", "Violation", "ContractBroken"),
     "clock": ("VirtualClock",),
-    "crash_capsule": ("crash_capsule", "replay_capsule", "CrashCapsule", "CapsuleError"),
+    "capsule": ("crash_capsule", "replay_capsule", "CrashCapsule", "CapsuleError"),
     "faults": ("sweep", "Faults", "CANCEL", "CANCEL_TWICE", "EVIL", "raising"),
     "loop": ("simulate", "observe", "SimLoop", "SimDeadlock", "SimLeftovers", "SimOverrun"),
     "notes": ("Note",),

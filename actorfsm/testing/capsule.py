@@ -30,6 +30,7 @@ from actorfsm.runtime.receipt import Receipt
 from actorfsm.runtime.turn import CURRENT
 from actorfsm.testing.plain_data import Encoder, decoded
 from actorfsm.testing.simulation import SimulatedSystem
+from actorfsm.values import copy_value
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -237,7 +238,8 @@ async def _send(
     given: Mapping[str, Any],
     event: Event[Any, Any] | None,
 ) -> Outcome:
-    event = event or _event_of(capsule, definition)
+    event = _event_of(capsule, definition) if event is None else copy_value(event)
+    assert event is not None  # noqa: S101 -- one of the two
     parts = system._parts  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] -- no sender may put a machine into a state
     kind = parts.registry.kinds[definition.machine_class]
     if capsule.state is None and not isinstance(event, Spawn):
