@@ -85,12 +85,16 @@ class Facts:
         waiting: The classes whose full mailbox lets senders wait outside.
         redelivering: The classes that try a failed event again.
         remembered: How many event ids a machine of the class remembers.
+        timeouts: By the state's name, the names of the timers that a state starts: they come in no other.
     """
 
     postponable: Mapping[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
     waiting: frozenset[str] = frozenset()
     redelivering: frozenset[str] = frozenset()
     remembered: Mapping[str, int] = field(default_factory=dict[str, int])
+    timeouts: Mapping[str, Mapping[str, frozenset[str]]] = field(
+        default_factory=dict[str, Mapping[str, frozenset[str]]]
+    )
 
 
 def check(
@@ -183,6 +187,8 @@ class _TraceCheck:
             return
         self._place(line, record, life)
         self._applied_once(line, record, life)
+        if record.event_type == "StateTimeout" and record.machine in self._facts.timeouts:
+            self._timed_out(line, record)
         life.last[record.event_id] = record.name
         if record.name != "committed":
             if record.seq != life.seq:
@@ -221,6 +227,16 @@ class _TraceCheck:
             life.applied[record.event_id] = life.ended
             self._commits[record.event_id] += 1
             self._committed.add((record.machine_id, record.event_id))
+
+    def _timed_out(self, line: int, record: Record) -> None:
+        """A state timeout comes in a state that has it, from a turn that was committed."""
+        states = self._facts.timeouts[record.machine]
+        if record.event.name not in states.get(record.source or "", frozenset()):
+            self._say("C20", line, record, f"{record.event.name} is no timeout of {record.source}")
+        if (record.machine_id, record.causation_id) not in self._committed:
+            self._say(
+                "C20", line, record, f"{record.event.name} was started by a turn that was never committed"
+            )
 
     def _duplicate(self, line: int, record: Record, life: _Life) -> None:
         known = life.last.get(record.event_id)

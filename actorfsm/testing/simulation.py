@@ -246,7 +246,13 @@ def facts_of(system: ActorSystem[Any]) -> Facts:
         waiting=frozenset(kind.name for kind in kinds if kind.options.mailbox.overflow is Overflow.WAIT),
         redelivering=frozenset(kind.name for kind in kinds if kind.options.redelivery.attempts),
         remembered={kind.name: kind.options.remembered_ids for kind in kinds},
+        timeouts={kind.name: _timeouts(kind) for kind in kinds},
     )
+
+
+def _timeouts(kind: Kind) -> dict[str, frozenset[str]]:
+    states = kind.definition.states.values()
+    return {node.name: frozenset(timer.name for timer in node.timers) for node in states}
 
 
 def _postponable(kind: Kind) -> frozenset[str]:
