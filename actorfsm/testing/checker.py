@@ -92,8 +92,8 @@ class Facts:
     waiting: frozenset[str] = frozenset()
     redelivering: frozenset[str] = frozenset()
     remembered: Mapping[str, int] = field(default_factory=dict[str, int])
-    timeouts: Mapping[str, Mapping[str, frozenset[str]]] = field(
-        default_factory=dict[str, Mapping[str, frozenset[str]]]
+    timeouts: Mapping[str, dict[str, frozenset[str]]] = field(
+        default_factory=dict[str, dict[str, frozenset[str]]]
     )
 
 
