@@ -46,6 +46,7 @@ from actorfsm.machine.options import Directive, MailboxPolicy, Overflow, Redeliv
 from actorfsm.machine.snapshot import Snapshot
 from actorfsm.machine.timers import TimerScope
 from actorfsm.runtime.births import SpawnReport
+from actorfsm.runtime.child import Child, Restart, Strategy, Supervisor
 from actorfsm.runtime.crash import Crash
 from actorfsm.runtime.dead_letter import DeadLetter
 from actorfsm.runtime.inspection import FailureSeen, Inspection, RunningSeen, TimerSeen, WaitingSeen
@@ -56,6 +57,7 @@ from actorfsm.runtime.shutdown import StopReport
 from actorfsm.runtime.stats import Stats
 from actorfsm.runtime.system import ActorSystem
 from actorfsm.runtime.transitions import TransitionEntry
+from actorfsm.runtime.tree import TreeNode
 from actorfsm.trace import Record, Sink
 
 __version__ = "0.1.0"
@@ -75,6 +77,12 @@ __all__ = [  # noqa: RUF022 -- in themed groups; type checkers read plain string
     "FailureSeen",
     "TransitionEntry",
     "Crash",
+    # the supervision tree
+    "Supervisor",
+    "Strategy",
+    "Child",
+    "Restart",
+    "TreeNode",
     # a machine and its definition
     "Machine",
     "Snapshot",

@@ -196,7 +196,10 @@ class SystemStopping(ActorFSMError):
 
 
 class SystemFailed(ActorFSMError):
-    """A task of the runtime itself died and the system ended; `__cause__` is what killed it."""
+    """The system did not start, or it ended: its root supervisor gave up, or a task of the runtime itself died.
+
+    `__cause__` is what was at the bottom of it.
+    """
 
 
 class WrongThread(ActorFSMError):

@@ -17,9 +17,10 @@ class Record(NamedTuple):
     Attributes:
         name: The outcome (committed, vetoed, unhandled, failed, expired, dead_lettered), or after_hook_failed,
             callback_failed, job_failed, restarted, quarantined, released, suspended, resumed,
-            stopped.
-        machine: Name of the machine class.
-        machine_id: The machine's id.
+            stopped; of the supervision tree also started, child_failed, escalated.
+        machine: Name of the machine class; of other children of the supervision tree what they are: supervisor, service
+            or machines, for the place of a class.
+        machine_id: The machine's id, or the child's name.
         incarnation: How often it had been restarted.
         seq: Number of its last committed transition.
         event_type: Name of the event's class; empty where no event is concerned.

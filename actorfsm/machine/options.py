@@ -77,12 +77,15 @@ class RestartPolicy:
     """How often, and how soon, a failing machine is restarted (OTP's intensity and period, with backoff).
 
     Attributes:
-        max_restarts: More restarts than this within the period put the machine into quarantine.
+        max_restarts: More restarts than this within the period are too many: a machine that was spawned by id goes into
+            quarantine, a declared supervisor stops its children and fails to the one above.
         within_s: The period, in seconds.
         first_delay_s: Pause before the first restart, in seconds; each further one doubles it.
         max_delay_s: The longest pause, in seconds.
         jitter: Share of the pause that is random: 0.2 spreads it over 80 to 120 percent.
         stable_after_s: After this long without a restart the pause begins anew at `first_delay_s`.
+        escalate: For machines that are spawned by id: whether too many restarts of one fail the supervisor of its class
+            to the one above, instead of putting the machine into quarantine.
     """
 
     max_restarts: int = 3
@@ -91,6 +94,7 @@ class RestartPolicy:
     max_delay_s: float = 30.0
     jitter: float = 0.2
     stable_after_s: float = 60.0
+    escalate: bool = False
 
     def __post_init__(self) -> None:
         if self.max_restarts < 0 or not self.within_s > 0 or not 0 <= self.jitter < 1:
@@ -128,7 +132,8 @@ class MachineOptions:
     """The choices of one machine class.
 
     Attributes:
-        on_failure: Directive by exception type; the most specific class wins, `RESUME` where none fits.
+        on_failure: Directive by exception type; the most specific class wins. Where none fits, a machine that was
+            spawned by id resumes, and one that is declared in the supervision tree is restarted.
         redelivery: Whether a failed event is tried again.
         mailbox: Its bounds.
         restart: Restart intensity and backoff.
@@ -178,9 +183,9 @@ class MachineOptions:
                 )
             _check_member(f"{class_name}: on_failure[{error.__name__}]", directive, Directive)
 
-    def directive_for(self, error: BaseException) -> Directive:
-        """Return what to do with the machine after this error."""
+    def directive_for(self, error: BaseException, otherwise: Directive = Directive.RESUME) -> Directive:
+        """Return what to do with the machine after this error; `otherwise` where the class says nothing."""
         for cls in type(error).__mro__:
             if cls in self.on_failure:
                 return self.on_failure[cls]
-        return Directive.RESUME
+        return otherwise

@@ -7,7 +7,6 @@ refusal or a failure drops the draft, and there is nothing to undo.
 
 from __future__ import annotations
 
-from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,9 +22,11 @@ if TYPE_CHECKING:
     from actorfsm.machine.definition import StateNode
     from actorfsm.runtime.crash import Crash
     from actorfsm.runtime.envelope import Envelope, Settlement
+    from actorfsm.runtime.intensity import Backoff, Intensity
     from actorfsm.runtime.jobs import Job
     from actorfsm.runtime.kind import Kind
     from actorfsm.runtime.mailbox import Mailbox
+    from actorfsm.runtime.supervised import MachineChild
     from actorfsm.runtime.timers import Timer
 
 __all__ = [
@@ -70,28 +71,28 @@ class Rare:
     """What few machines need: made when it is first needed, so that an idle machine is small."""
 
     __slots__ = (
+        "backoff",
         "birth_waiters",
+        "child",
         "crash",
         "ids",
+        "intensity",
         "pause_key",
-        "restarts",
-        "resumed_at",
         "stop_is_failure",
         "stop_reason",
         "stop_waiters",
-        "streak",
         "suspended",
     )
 
     def __init__(self) -> None:
         self.ids: dict[str, Remembered] = {}
         """The newest explicit event ids."""
-        self.restarts: deque[float] = deque()
-        """When it was restarted, as far as that still counts."""
-        self.streak = 0
-        """How many restarts followed on each other without a stable time between them."""
-        self.resumed_at = 0.0
-        """When the last pause ends, or ended."""
+        self.child: MachineChild | None = None
+        """Its place in the supervision tree, if it was declared there; otherwise it was spawned by id."""
+        self.intensity: Intensity | None = None
+        """Its restarts that still count, if it was spawned by id and has failed."""
+        self.backoff: Backoff | None = None
+        """Its pauses, likewise."""
         self.pause_key = 0
         self.stop_reason: str | None = None
         self.stop_is_failure = False

@@ -398,6 +398,7 @@ class Dispatcher:
         self._parts.keep(task, f"{turn.machine_id}.{'' if turn.step is None else turn.step.name}")
         turn.actor.kind.supervisor.hook_left_behind(turn)
         self._parts.threads.leave(turn)
+        self._parts.note_change()
 
     def _task_of(self, turn: Turn) -> asyncio.Task[Any]:
         return next(task for task, context in self.workers.items() if context.get(CURRENT) is turn)

@@ -523,8 +523,14 @@ class Door:
             envelope.has_own_id = envelope.keeps_settlement = True
         envelope.birth_data = copy_value(dict(data or {}))
         if known is None:
+            if machine_id in self._parts.registry.reserved:
+                raise MachineExists(
+                    f"{machine_id} stands in the supervision tree, and only its supervisor starts it",
+                    machine_id=machine_id,
+                )
             self._check_room_for_asks(envelope)
-            self._actors[machine_id] = Actor(kind, machine_id, kind.root, kind.rules.at_birth(data))
+            self._actors[machine_id] = actor = Actor(kind, machine_id, kind.root, kind.rules.at_birth(data))
+            kind.supervisor.adopt(actor)
         return envelope
 
     def _exists(self, machine_id: str) -> MachineExists:
@@ -532,13 +538,27 @@ class Door:
         return MachineExists(f"{machine_id} exists already, as {known.kind.name}", machine_id=machine_id)
 
     async def wait_for_birth(self, actor: Actor) -> None:
-        """Wait until a birth that is going on has ended; a machine that does so in its turn waits like one that asks.
+        """Wait until a birth that is going on has ended.
 
         Raises:
             AskCycle: The machine that is being born waits for this one.
         """
         waiter: asyncio.Future[None] = self._loop.create_future()
         rare_of(actor).birth_waiters.append(waiter)
+        await self._wait_in_turn(actor, waiter)
+
+    async def wait_for_stop(self, actor: Actor) -> None:
+        """Wait until a machine that was told to stop has stopped.
+
+        Raises:
+            AskCycle: The machine waits for this one.
+        """
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        rare_of(actor).stop_waiters.append(waiter)
+        await self._wait_in_turn(actor, waiter)
+
+    async def _wait_in_turn(self, actor: Actor, waiter: asyncio.Future[None]) -> None:
+        """Wait for what befalls another machine; a machine that does so in its turn waits like one that asks."""
         turn = CURRENT.get()
         if turn is None or turn.closed or not turn.holds_machine:
             await waiter
@@ -561,6 +581,12 @@ class Door:
 
     def _give_birth(self, envelope: Envelope) -> Actor:
         machine_id = check_machine_id(envelope.machine_id)
+        if machine_id in self._parts.registry.reserved:
+            raise NoSuchMachine(
+                f"{machine_id} stands in the supervision tree and is not running: only its supervisor starts it",
+                machine_id=machine_id,
+                event=envelope.event,
+            )
         kind = self._parts.registry.births.get(type(envelope.event))
         if kind is None:
             _check_is_event(envelope.event, machine_id)
@@ -571,6 +597,7 @@ class Door:
                 event=envelope.event,
             )
         self._actors[machine_id] = actor = Actor(kind, machine_id, kind.root, kind.rules.before_birth())
+        kind.supervisor.adopt(actor)
         return actor
 
     # -- checks -------------------------------------------------------------------------------------------------

@@ -2,13 +2,16 @@
 
 A failed event is answered and rolled back; then the class's directive for the error applies. Only restarts count: more
 than the policy allows within its period put the machine into quarantine, where an operator finds it (C14 to C17).
+
+A machine that was declared in the supervision tree passes here too, but its restarts are the business of its supervisor
+there: `Rare.child` leads to it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from actorfsm.errors import MachineStopped, Quarantined
+from actorfsm.errors import InvalidData, MachineStopped, Quarantined
 from actorfsm.machine.options import Directive, backoff
 from actorfsm.runtime import jobs, perform, timers
 from actorfsm.runtime.actor import (
@@ -22,6 +25,7 @@ from actorfsm.runtime.actor import (
     Actor,
     Rare,
 )
+from actorfsm.runtime.intensity import Backoff, Intensity
 from actorfsm.runtime.mailbox import Mailbox
 from actorfsm.trace import Record
 
@@ -32,10 +36,14 @@ if TYPE_CHECKING:
     from actorfsm.machine.definition import Transition
     from actorfsm.runtime.envelope import Envelope
     from actorfsm.runtime.kind import Kind
+    from actorfsm.runtime.supervised import ClassChild
     from actorfsm.runtime.timers import Timer
     from actorfsm.runtime.turn import Turn
 
-__all__ = ["DynamicSupervisor", "rare_of"]
+__all__ = ["DynamicSupervisor", "is_spawned", "rare_of"]
+
+
+_HELD: Final = "is held by its supervisor"
 
 
 def rare_of(actor: Actor) -> Rare:
@@ -45,13 +53,26 @@ def rare_of(actor: Actor) -> Rare:
     return actor.rare
 
 
+def is_spawned(actor: Actor) -> bool:
+    """Return whether the machine was spawned by id, not declared in the supervision tree."""
+    return actor.rare is None or actor.rare.child is None
+
+
 class DynamicSupervisor:
-    """Supervises the machines of one class that were spawned by id (OTP's `simple_one_for_one`)."""
+    """Supervises the machines of one class that were spawned by id (OTP's `simple_one_for_one`).
+
+    Attributes:
+        node: Its place in the supervision tree.
+    """
+
+    node: ClassChild
 
     def __init__(self, kind: Kind) -> None:
         self._kind = kind
         self._parts = kind.parts
         self._options = kind.options
+        self._held: dict[Actor, None] | None = None
+        """The machines that wait until the tree lets them go on, while it holds them."""
 
     # -- birth --------------------------------------------------------------------------------------------------
 
@@ -62,11 +83,21 @@ class DynamicSupervisor:
             _wake(actor.rare.birth_waiters)
         if turn.stops_machine:
             rare_of(actor).stop_reason = "stopped itself"
+        elif (
+            choice.target.final
+            and not choice.stays
+            and actor.rare is not None
+            and actor.rare.child is not None
+        ):
+            actor.rare.child.finished()
 
     def birth_failed(self, actor: Actor) -> None:
         """Forget an id whose birth was refused or failed, unless the next event in its mailbox gives birth too."""
         if actor.status in {PAUSED, STOPPED}:
             return  # the birth is tried again, or everything is over
+        if actor.rare is not None and actor.rare.child is not None:
+            actor.rare.child.birth_failed()
+            return
         mailbox = actor.mailbox
         queue = () if mailbox is None else mailbox.queue
         while queue and type(queue[0].event) not in self._kind.root.choices:
@@ -94,7 +125,7 @@ class DynamicSupervisor:
         rare_of(actor).crash = failure.crash
         policy = self._options.redelivery
         # A machine that is to stop after this event has no use for a pause, and would not come to its end in one.
-        stops = turn.interruption == "stopping" or (
+        stops = turn.interruption in {"stopping", "supervisor"} or (
             actor.rare is not None and actor.rare.stop_reason is not None
         )
         if envelope.attempt < policy.attempts and not stops and envelope.timer is None:
@@ -121,14 +152,31 @@ class DynamicSupervisor:
         if stops or actor.node.parent is None:
             return
         cause = failure.__cause__ or failure
-        directive = self._options.directive_for(cause)
-        if directive is Directive.STOP:
+        child = None if actor.rare is None else actor.rare.child
+        directive = self._options.directive_for(
+            cause, Directive.RESUME if child is None else Directive.RESTART
+        )
+        if failure.hook == "commit" and not self._is_sound(actor):
+            directive = Directive.RESTART
+        gave_up = envelope.timer is not None and envelope.timer.gave_up
+        if child is not None:
+            if gave_up or directive is not Directive.RESUME:
+                child.failed(cause)
+        elif directive is Directive.STOP:
             rare = rare_of(actor)
             rare.stop_reason, rare.stop_is_failure = f"stopped after {type(cause).__name__}", True
-        elif envelope.timer is not None and envelope.timer.gave_up:
+        elif envelope.timer is not None and gave_up:
             self._give_up_timer(actor, envelope.timer, cause)
         elif directive is Directive.RESTART:
             self.restart(actor, cause)
+
+    def _is_sound(self, actor: Actor) -> bool:
+        """Return whether the committed data still validates; if not, the incarnation is in doubt (C14)."""
+        try:
+            self._kind.rules.validated(actor.data, self._kind.definition.mutable_fields)
+        except InvalidData:
+            return False
+        return True
 
     def hook_left_behind(self, turn: Turn) -> None:
         """Go on without a hook that did not end: its incarnation is in doubt, so the machine is restarted."""
@@ -161,10 +209,10 @@ class DynamicSupervisor:
             if (
                 actor.status == RUNNING
             ):  # the next event gives birth too, and the worker stayed behind with the hook
-                self._go_on(actor)
+                self.go_on(actor)
         elif actor.rare is not None and actor.rare.stop_reason is not None:
             self.stop_now(actor)
-        elif turn.envelope.timer is not None and turn.envelope.timer.gave_up:
+        elif turn.envelope.timer is not None and turn.envelope.timer.gave_up and is_spawned(actor):
             self._give_up_timer(actor, turn.envelope.timer, error)
         else:
             self.restart(actor, error)
@@ -184,22 +232,27 @@ class DynamicSupervisor:
 
     def restart(self, actor: Actor, cause: BaseException) -> None:
         """Begin a new incarnation from the last committed state; mail is kept, in order."""
-        policy, now = self._options.restart, self._parts.loop.time()
-        rare = rare_of(actor)
-        while rare.restarts and rare.restarts[0] <= now - policy.within_s:
-            rare.restarts.popleft()
-        rare.restarts.append(now)
-        rare.streak = 1 if now - rare.resumed_at >= policy.stable_after_s else rare.streak + 1
+        rare, policy, now = rare_of(actor), self._options.restart, self._parts.loop.time()
+        if rare.child is not None:
+            rare.child.failed(cause)
+            return
+        intensity = rare.intensity = rare.intensity or Intensity()
+        pauses = rare.backoff = rare.backoff or Backoff()
+        is_allowed = intensity.allows(policy, now)
+        if not is_allowed and policy.escalate and not self._parts.stopping and self._held is None:
+            actor.status = PAUSED
+            self.hold_all()
+            self.node.exited(cause)
+            return
         actor.incarnation += 1
         jobs.interrupt(actor)
         self._parts.counters.restarts += 1
-        if len(rare.restarts) > policy.max_restarts:
+        if not is_allowed:
             self._quarantine(actor, cause, f"more than {policy.max_restarts} restarts")
             return
-        delay_s = backoff(policy, rare.streak - 1)
-        delay_s *= 1 + policy.jitter * (2 * self._parts.random.random() - 1)
-        rare.resumed_at = now + delay_s
-        self._record(actor, "restarted", f"after {type(cause).__name__}; resumes in {delay_s:.3g} s", cause)
+        delay_s = pauses.next_pause_s(policy, now, self._parts.random)
+        reason = f"after {type(cause).__name__}; resumes in {delay_s:.3g} s"
+        self.record(actor, "restarted", reason, cause)
         self._pause(actor, delay_s)
 
     def _pause(self, actor: Actor, delay_s: float) -> None:
@@ -210,10 +263,11 @@ class DynamicSupervisor:
 
     def _resume(self, actor: Actor) -> None:
         rare_of(actor).pause_key = 0
-        self._go_on(actor)
+        self.go_on(actor)
         self._parts.note_change()
 
-    def _go_on(self, actor: Actor) -> None:
+    def go_on(self, actor: Actor) -> None:
+        """Let a machine handle events again."""
         actor.status = IDLE
         mailbox = actor.mailbox
         if actor.node.parent is None and (mailbox is None or not mailbox.own):
@@ -234,7 +288,7 @@ class DynamicSupervisor:
     def _quarantine(self, actor: Actor, cause: BaseException, reason: str) -> None:
         actor.status = QUARANTINED
         self._parts.counters.quarantines += 1
-        self._record(actor, "quarantined", reason, cause)
+        self.record(actor, "quarantined", reason, cause)
         self._answer_asks_in_quarantine(actor)
         if self._parts.on_quarantine is not None:
             self._parts.on_quarantine(actor.id, cause)
@@ -257,10 +311,11 @@ class DynamicSupervisor:
         if actor.status != QUARANTINED:
             return
         rare = rare_of(actor)
-        rare.restarts.clear()
-        rare.streak = 0
+        if rare.intensity is not None and rare.backoff is not None:
+            rare.intensity.clear()
+            rare.backoff.clear()
         timers.forgive(actor)
-        self._record(actor, "released", "without the events that were held" if discard else "", None)
+        self.record(actor, "released", "without the events that were held" if discard else "", None)
         if discard and actor.mailbox is not None:
             for envelope in actor.mailbox.drain():
                 error = Quarantined(
@@ -270,7 +325,7 @@ class DynamicSupervisor:
                 )
                 perform.end_undelivered(actor, envelope, error)
             actor.mailbox = None
-        self._go_on(actor)
+        self.go_on(actor)
 
     # -- suspend ------------------------------------------------------------------------------------------------
 
@@ -285,7 +340,7 @@ class DynamicSupervisor:
         if actor.status in {IDLE, READY}:
             actor.status = SUSPENDED
         busy = actor.status == RUNNING
-        self._record(actor, "suspended", "after the event that is being handled" if busy else "", None)
+        self.record(actor, "suspended", "after the event that is being handled" if busy else "", None)
 
     def resume(self, actor: Actor) -> None:
         """Let a suspended machine go on, unless a pause or a quarantine still holds it."""
@@ -293,9 +348,9 @@ class DynamicSupervisor:
         if rare is None or not rare.suspended:
             return
         rare.suspended = False
-        self._record(actor, "resumed", "", None)
+        self.record(actor, "resumed", "", None)
         if actor.status == SUSPENDED:
-            self._go_on(actor)
+            self.go_on(actor)
 
     # -- stop ---------------------------------------------------------------------------------------------------
 
@@ -307,9 +362,21 @@ class DynamicSupervisor:
             rare_of(actor).stop_reason = reason
             self.stop_now(actor)
 
-    def stop_now(self, actor: Actor) -> None:
-        """End the actor: what waits gets its outcome, the id becomes unknown."""
+    def stop_now(self, actor: Actor, *, is_shown: bool = True) -> None:
+        """End the actor: what waits gets its outcome, the id becomes unknown. One that is started again is only held.
+
+        Args:
+            actor: It has no turn, or its turn is over.
+            is_shown: Whether the trace has a record of it.
+        """
         rare = rare_of(actor)
+        if self._held is not None and rare.stop_reason == _HELD:
+            self._hold(actor, self._held)
+            return
+        child = rare.child
+        if child is not None and child.keeps(actor):
+            _wake(rare.stop_waiters)
+            return
         reason = rare.stop_reason or "stopped"
         actor.status = STOPPED
         if rare.pause_key:
@@ -326,12 +393,15 @@ class DynamicSupervisor:
                 perform.end_undelivered(actor, envelope, error)
             actor.mailbox = None
         self._parts.registry.actors.pop(actor.id, None)  # last: until then what waits is accounted for
-        self._record(actor, "stopped", reason, None)
+        if is_shown:
+            self.record(actor, "stopped", reason, None)
         self._parts.watches.drop(actor)
         self._parts.watches.ended(actor, "failed" if rare.stop_is_failure else "stopped")
         _wake(rare.stop_waiters)
         _wake(rare.birth_waiters)
         self._parts.note_change()
+        if child is not None:
+            child.is_gone()
 
     def end_with(self, actor: Actor, error: ActorFSMError) -> None:
         """End everything that waits at a machine with one error: the system is going down."""
@@ -353,9 +423,58 @@ class DynamicSupervisor:
             _wake(rare.stop_waiters)
             _wake(rare.birth_waiters)
 
-    def _record(self, actor: Actor, name: str, reason: str, error: BaseException | None) -> None:
+    # -- what the tree asks for -------------------------------------------------------------------------------------
+
+    def hold_all(self) -> None:
+        """Let none of the machines handle more than the event at hand; what is born meanwhile waits, too."""
+        held = self._held = self._held or {}
+        for actor in list(self._parts.registry.actors.values()):
+            if actor.kind is self._kind and is_spawned(actor):
+                if actor.status == RUNNING:
+                    rare = rare_of(actor)
+                    rare.stop_reason = rare.stop_reason or _HELD
+                else:
+                    self._hold(actor, held)
+
+    def _hold(self, actor: Actor, held: dict[Actor, None]) -> None:
+        if actor.status in {QUARANTINED, STOPPED}:
+            return
+        rare = rare_of(actor)
+        actor.status, rare.stop_reason = PAUSED, None
+        jobs.interrupt(actor)
+        held[actor] = None
+        if rare.pause_key:
+            self._parts.timers.cancel(rare.pause_key)
+            rare.pause_key = 0
+        self._parts.note_change()
+
+    def adopt(self, actor: Actor) -> None:
+        """Take a machine that is about to be born under supervision."""
+        if self._held is not None:
+            self._hold(actor, self._held)
+
+    def resume_all(self) -> None:
+        """Let the machines that were held go on, each in a new incarnation."""
+        held, self._held = self._held, None
+        for actor in held or ():
+            if actor.status != PAUSED:
+                continue  # stopped meanwhile
+            if actor.node.parent is not None:
+                actor.incarnation += 1
+                self._parts.counters.restarts += 1
+                self.record(actor, "restarted", "with its supervisor", None)
+            self.go_on(actor)
+
+    def give_up(self) -> None:
+        """Stop the machines that are held: they are not started again."""
+        held, self._held = self._held, None
+        for actor in held or ():
+            self.stop(actor, "is not started again")
+
+    def record(self, actor: Actor, name: str, reason: str, error: BaseException | None) -> None:
+        """Let the trace have a record of a machine."""
         if self._parts.sinks:
-            state = actor.node.name
+            state = None if actor.node.parent is None else actor.node.name
             record = Record(
                 name,
                 self._kind.name,

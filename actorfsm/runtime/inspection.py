@@ -220,7 +220,8 @@ def inspect_actor(actor: Actor) -> Inspection:
     """Return all that can be seen of a machine."""
     kind = actor.kind
     parts, rare, mailbox, now = kind.parts, actor.rare, actor.mailbox, kind.parts.time()
-    counting_from = now - kind.options.restart.within_s
+    intensity = None if rare is None else rare.intensity
+    pauses = None if rare is None else rare.backoff
     return Inspection(
         machine=kind.name,
         machine_id=actor.id,
@@ -230,7 +231,7 @@ def inspect_actor(actor: Actor) -> Inspection:
         data=data_of(kind.machine_class, actor.data),
         seq=actor.seq,
         incarnation=actor.incarnation,
-        restarts=0 if rare is None else sum(1 for at in rare.restarts if at > counting_from),
+        restarts=0 if intensity is None else intensity.count(kind.options.restart, now),
         allowed=actor.node.allowed,
         queued=0 if mailbox is None else mailbox.waiting,
         postponed=0 if mailbox is None else len(mailbox.postponed or ()),
@@ -241,7 +242,7 @@ def inspect_actor(actor: Actor) -> Inspection:
         waited_for_by=tuple(parts.waits.waiting_for(actor.id)),
         timers=_timers(actor, now),
         watchers=tuple(parts.watches.of(actor.id)),
-        resumes_in_s=rare.resumed_at - now if rare is not None and rare.resumed_at > now else None,
+        resumes_in_s=pauses.resumes_at - now if pauses is not None and pauses.resumes_at > now else None,
         failure=_failure(actor, now),
         remembered_ids=0 if rare is None else len(rare.ids),
     )

@@ -81,11 +81,25 @@ class Parts:
         self.waits = WaitGraph()
         self.background: dict[asyncio.Future[Any], str] = {}
         """Tasks beside the turns: callbacks, detached hooks, what hooks left behind; with what to call them."""
+        self.services_running: dict[asyncio.Future[Any], str] = {}
+        """The tasks of the services of the supervision tree."""
         self.stopping = False
         self.failed_with: BaseException | None = None
         self.changed: list[asyncio.Future[None]] = []
         """Who waits for the system to come to rest."""
+        self.failure = ""
+        """Why the system failed, in words."""
         self.on_failure: Callable[[BaseException], None] = lambda _error: None
+
+    def fail(self, cause: BaseException, why: str) -> None:
+        """End the system.
+
+        Args:
+            cause: What is at the bottom of it.
+            why: In words.
+        """
+        self.failure = self.failure or why
+        self.on_failure(cause)
 
     def guarded(self, function: Callable[..., None]) -> Callable[..., None]:
         """Return the function as a callback of the event loop: what it raises ends the system, not just a log."""
@@ -153,6 +167,10 @@ class Parts:
             if calls is not None:
                 calls.close()
 
+    def owns(self, task: asyncio.Future[Any] | None) -> bool:
+        """Return whether the task is one of the system's, which its stop cancels."""
+        return task in self.background or task in self.services_running or task in self.dispatcher.workers
+
     def keep(self, task: asyncio.Future[Any], name: str) -> None:
         """Hold a task beside the turns until it ends."""
         self.background[task] = name
@@ -169,6 +187,26 @@ class Parts:
         for waiter in self.changed:
             if not waiter.done():
                 waiter.set_result(None)
+
+    async def next_change(self, deadline: float) -> None:
+        """Wait until something changes, or until the deadline on the loop's clock."""
+        waiter: asyncio.Future[None] = self.loop.create_future()
+        handle = self.loop.call_at(deadline, self.note_change, context=Context())
+        self.changed.append(waiter)
+        try:
+            await waiter
+        finally:
+            handle.cancel()
+            self.changed.remove(waiter)
+
+    async def until(self, is_over: Callable[[], bool], timeout_s: float) -> bool:
+        """Wait until it is over; return whether it is, or the time has passed."""
+        deadline = self.loop.time() + timeout_s
+        while not is_over():
+            if self.loop.time() >= deadline:
+                return False
+            await self.next_change(deadline)
+        return True
 
 
 def _calls(parts: Parts, callback: Callable[..., Any] | None, name: str) -> OperatorCalls | None:

@@ -218,6 +218,8 @@ def _interruption(turn: Turn) -> BaseException:
         return TimeoutError("the system was stopped")
     if task is not None and task.cancelling():
         task.uncancel()  # it was ours, and has done its work
+    if turn.interruption == "supervisor":
+        return TimeoutError("its supervisor stopped it and waited no longer")
     limit = 0 if turn.step is None else turn.step.timeout_s
     return TimeoutError(f"took longer than {limit:g} s")
 

@@ -1,4 +1,8 @@
-"""Shutdown: admission has stopped; now queues are finished or abandoned, and nothing is left running (C19)."""
+"""Shutdown: admission has stopped; now queues are finished or abandoned, and nothing is left running (C19).
+
+Services still run while queues are finished. Then the supervision tree is stopped, in the reverse order of start and
+children before parents; then callbacks and detached hooks.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,17 @@ from typing import TYPE_CHECKING
 
 from actorfsm.errors import SystemStopping
 from actorfsm.runtime.actor import PAUSED, RUNNING, SUSPENDED
+from actorfsm.runtime.dynamic_supervisor import is_spawned
+from actorfsm.runtime.tasks import start_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from actorfsm.errors import ActorFSMError
     from actorfsm.runtime.parts import Parts
+    from actorfsm.runtime.supervisor import LiveSupervisor
 
-__all__ = ["StopReport", "shut_down"]
+__all__ = ["Shutdown", "StopReport"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +34,7 @@ class StopReport:
             quarantine hold.
         abandoned: Events that were accepted and never handled, also by suspended machines; each was answered
             `SystemStopping` or is a dead letter.
-        unstopped: Hooks and callbacks that refused to be cancelled, by name; they still run.
+        unstopped: Hooks, callbacks and services that refused to be cancelled, by name; they still run.
         seconds: How long it took.
         outcomes: How all events of the system ended, by kind.
     """
@@ -39,86 +46,131 @@ class StopReport:
     outcomes: dict[str, int]
 
 
-async def shut_down(
-    parts: Parts, *, finish: bool, timeout_s: float, error: ActorFSMError | None = None
-) -> tuple[StopReport, asyncio.CancelledError | None]:
-    """Bring a system to its end.
+class Shutdown:
+    """One stop of a system: a task of its own, for which all who ask for the stop wait together.
 
     Args:
-        parts: The system's parts, closed for new events already.
+        parts: The system's parts.
+        root: The root of its supervision tree.
         finish: Whether queues are finished first.
         timeout_s: How long that may take, in seconds.
-        error: What those get who still wait; `SystemStopping` by default.
-
-    Returns:
-        The report, and the cancellation of the caller, if it was cancelled: it is not swallowed, but raised by whoever
-        keeps the report.
+        error: What those get who still wait; `SystemStopping` if it is None.
+        ended: Called when everything has stopped, with the report.
     """
-    parts.stopping = True
-    loop, started_at = parts.loop, parts.loop.time()
-    grace_s = parts.limits.grace_s
-    cancelled: asyncio.CancelledError | None = None
-    if finish:
-        cancelled = await _until(parts, _is_at_rest, started_at + timeout_s)
-    finished = finish and _is_at_rest(parts)
-    parts.dispatcher.close()
-    parts.watches.close()
-    abandoned_before = parts.counters.outcomes["dead_lettered"]
-    error = error or SystemStopping("the system stopped before it came to this event")
-    _end_everything(parts, error)
-    for turn in list(parts.dispatcher.running_turns()):
-        parts.dispatcher.interrupt(turn, "stopping")
-    cancelled = await _until(parts, _no_turn_runs, loop.time() + grace_s) or cancelled
-    for turn in list(parts.dispatcher.running_turns()):
-        parts.dispatcher.leave_behind(turn)
-    _end_everything(parts, error)
-    if cancelled is None:  # callbacks and detached hooks, those of the events abandoned above too
-        cancelled = await _until(
-            parts, _only_the_stubborn_run, max(started_at + timeout_s, loop.time() + grace_s)
-        )
-    parts.close_callbacks()
-    for task in list(parts.background):
-        task.cancel()
-    cancelled = await _until(parts, _nothing_runs, loop.time() + grace_s) or cancelled
-    stubborn = [name for task, name in parts.background.items() if not task.done()]
-    unstopped = (*stubborn, *parts.threads.running)
-    parts.timers.close()
-    parts.deadlines.close()
-    parts.sweeper.close()
-    parts.flush_sinks()
-    report = StopReport(
-        finished=finished,
-        abandoned=parts.counters.outcomes["dead_lettered"] - abandoned_before,
-        unstopped=unstopped,
-        seconds=loop.time() - started_at,
-        outcomes={str(kind): count for kind, count in parts.counters.outcomes.items()},
-    )
-    return report, cancelled
 
+    def __init__(
+        self,
+        parts: Parts,
+        root: LiveSupervisor,
+        *,
+        finish: bool,
+        timeout_s: float,
+        error: ActorFSMError | None,
+        ended: Callable[[StopReport | None], None],
+    ) -> None:
+        self._parts = parts
+        self._root = root
+        self._finishes = finish
+        self._timeout_s = timeout_s
+        self._error = error or SystemStopping("the system stopped before it came to this event")
+        self._ended = ended
+        self._hurries = 0
+        parts.stopping = True
+        self.task = start_task(self._run(), parts.loop)
 
-def _end_everything(parts: Parts, error: ActorFSMError) -> None:
-    for actor in list(parts.registry.actors.values()):
-        actor.kind.supervisor.end_with(actor, error)
+    async def wait(self) -> StopReport:
+        """Wait until everything has stopped.
 
+        Raises:
+            asyncio.CancelledError: The caller was cancelled: it is not swallowed, but passed on when everything has
+                stopped, as soon as can be. What the system itself cancels does not wait.
+        """
+        cancelled: asyncio.CancelledError | None = None
+        while not self.task.done():
+            try:
+                await asyncio.wait([self.task])
+            except asyncio.CancelledError as error:
+                if self._parts.owns(asyncio.current_task()):
+                    raise
+                cancelled = error
+                self.hurry()
+        if cancelled is not None:
+            raise cancelled
+        return self.task.result()
 
-async def _until(
-    parts: Parts, is_over: Callable[[Parts], bool], deadline: float
-) -> asyncio.CancelledError | None:
-    """Wait until it is over or the deadline has passed.
+    def hurry(self) -> None:
+        """End the wait that is going on: for queues to be finished, for hooks or callbacks to end."""
+        self._hurries += 1
+        self._parts.note_change()
 
-    Returns:
-        The cancellation that ended the wait, if one did: it is raised when everything has been stopped.
-    """
-    while not is_over(parts) and parts.loop.time() < deadline:
+    async def _run(self) -> StopReport:
         try:
-            await _change(parts, deadline)
-        except asyncio.CancelledError as error:
-            return error
-    return None
+            report = await self._stop_everything()
+        except BaseException:
+            self._ended(None)
+            raise
+        self._ended(report)
+        return report
 
+    async def _stop_everything(self) -> StopReport:
+        parts = self._parts
+        loop, started_at, grace_s = parts.loop, parts.loop.time(), parts.limits.grace_s
+        if self._finishes:
+            await self._until(_is_at_rest, started_at + self._timeout_s)
+        finished = self._finishes and _is_at_rest(parts)
+        parts.dispatcher.close()
+        parts.watches.close()
+        abandoned_before = parts.counters.outcomes["dead_lettered"]
+        self._end_everything()
+        for turn in list(parts.dispatcher.running_turns()):
+            if is_spawned(turn.actor) and not turn.actor.kind.supervisor.node.is_shown:
+                parts.dispatcher.interrupt(turn, "stopping")
+        await self._stop_tree()
+        self._end_everything()
+        if not self._hurries:  # callbacks and detached hooks, those of the events abandoned above too
+            await self._until(
+                _only_the_stubborn_run, max(started_at + self._timeout_s, loop.time() + grace_s)
+            )
+        parts.close_callbacks()
+        for task in list(parts.background):
+            task.cancel()
+        await self._until(_nothing_runs, loop.time() + grace_s)
+        stubborn = [name for task, name in parts.background.items() if not task.done()]
+        unstopped = (*stubborn, *parts.threads.running)
+        parts.timers.close()
+        parts.deadlines.close()
+        parts.sweeper.close()
+        parts.flush_sinks()
+        return StopReport(
+            finished=finished,
+            abandoned=parts.counters.outcomes["dead_lettered"] - abandoned_before,
+            unstopped=unstopped,
+            seconds=loop.time() - started_at,
+            outcomes={str(kind): count for kind, count in parts.counters.outcomes.items()},
+        )
 
-def _no_turn_runs(parts: Parts) -> bool:
-    return not parts.dispatcher.workers
+    async def _stop_tree(self) -> None:
+        """Stop the supervision tree: each child within its deadline, so that it ends whoever is in a hurry."""
+        while True:
+            try:
+                await self._root.stop()
+            except asyncio.CancelledError:
+                self._hurries += 1
+            else:
+                return
+
+    def _end_everything(self) -> None:
+        for actor in list(self._parts.registry.actors.values()):
+            actor.kind.supervisor.end_with(actor, self._error)
+
+    async def _until(self, is_over: Callable[[Parts], bool], deadline: float) -> None:
+        """Wait until it is over, the deadline has passed, or somebody is in a hurry."""
+        parts, hurries = self._parts, self._hurries
+        while not is_over(parts) and parts.loop.time() < deadline and self._hurries == hurries:
+            try:
+                await parts.next_change(deadline)
+            except asyncio.CancelledError:
+                self._hurries += 1
 
 
 def _only_the_stubborn_run(parts: Parts) -> bool:
@@ -157,14 +209,3 @@ def _held_outside(parts: Parts) -> int:
         for envelope in actor.mailbox.outside or ()
         if envelope.outgoing
     )
-
-
-async def _change(parts: Parts, deadline: float) -> None:
-    waiter: asyncio.Future[None] = parts.loop.create_future()
-    handle = parts.loop.call_at(deadline, parts.note_change)
-    parts.changed.append(waiter)
-    try:
-        await waiter
-    finally:
-        handle.cancel()
-        parts.changed.remove(waiter)

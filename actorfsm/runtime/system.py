@@ -19,7 +19,9 @@ from typing_extensions import TypeVar
 from actorfsm.clock import Clock, Duration, SystemClock, seconds
 from actorfsm.errors import (
     ActorFSMError,
+    AskCycle,
     DefinitionError,
+    InvalidData,
     MachineExists,
     NoSuchLetter,
     NoSuchMachine,
@@ -29,22 +31,26 @@ from actorfsm.errors import (
 )
 from actorfsm.ids import EventIds, check_machine_id
 from actorfsm.machine.checks import check_system
-from actorfsm.runtime.actor import QUARANTINED, STOPPED
+from actorfsm.machine.options import RestartPolicy
+from actorfsm.runtime.actor import QUARANTINED, RUNNING, STOPPED
 from actorfsm.runtime.births import Births
 from actorfsm.runtime.callbacks import Callbacks
+from actorfsm.runtime.child import Child, Declared, Strategy, Supervisor, all_declared
 from actorfsm.runtime.deadlines import DeadlineWheel, HookSweeper
 from actorfsm.runtime.dispatcher import Dispatcher
 from actorfsm.runtime.door import Door
-from actorfsm.runtime.dynamic_supervisor import DynamicSupervisor, rare_of
+from actorfsm.runtime.dynamic_supervisor import DynamicSupervisor
 from actorfsm.runtime.inspection import inspect_actor
 from actorfsm.runtime.kind import Kind
 from actorfsm.runtime.limits import Limits
 from actorfsm.runtime.parts import Parts
 from actorfsm.runtime.ref import Ref
 from actorfsm.runtime.registry import Registry
-from actorfsm.runtime.shutdown import StopReport, shut_down
+from actorfsm.runtime.shutdown import Shutdown, StopReport
 from actorfsm.runtime.stats import Stats
-from actorfsm.runtime.tasks import TaskWatch
+from actorfsm.runtime.supervised import ClassChild, MachineChild, ServiceChild
+from actorfsm.runtime.supervisor import DidNotStart, LiveSupervisor
+from actorfsm.runtime.tasks import TaskWatch, start_task
 from actorfsm.runtime.thread_pool import ThreadPool
 from actorfsm.runtime.timer_queue import TimerQueue
 from actorfsm.runtime.turn import CURRENT, adopt
@@ -67,6 +73,7 @@ if TYPE_CHECKING:
     from actorfsm.runtime.inspection import Inspection
     from actorfsm.runtime.receipt import Receipt
     from actorfsm.runtime.transitions import TransitionEntry
+    from actorfsm.runtime.tree import TreeNode
     from actorfsm.trace import Sink
 
 __all__ = ["ActorSystem"]
@@ -92,13 +99,18 @@ class ActorSystem(Generic[ServicesT]):
         inline: Whether an ask to an idle machine may be handled inside the ask, without a hop through the queue.
         on_quarantine: Called with `(machine_id, error)` when a machine is put into quarantine; plain or async.
         on_dead_letter: Called with each `DeadLetter`; plain or async. Neither can hurt the runtime.
+        children: The supervision tree below its root, in the order of start: supervisors, machines and services, and
+            machine classes alone, as places for those that are spawned by id. Classes that stand there need not be
+            given as `machines`; classes that do not are supervised by the root and started last.
+        strategy: The root supervisor's strategy.
+        root: How many restarts of the root's children are too many: then the system ends.
 
     Raises:
         DefinitionError: A class is no machine that can live, or two of them contradict each other.
         Unsupported: A journal was given.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- the composition root names every choice once
         self,
         *machines: type[Machine[Any, Any]],
         services: ServicesT | None = None,
@@ -110,13 +122,21 @@ class ActorSystem(Generic[ServicesT]):
         inline: bool = True,
         on_quarantine: Callable[[str, BaseException], Any] | None = None,
         on_dead_letter: Callable[[DeadLetter], Any] | None = None,
+        children: Iterable[Declared] = (),
+        strategy: Strategy = Strategy.ONE_FOR_ONE,
+        root: RestartPolicy | None = None,
     ) -> None:
         if journal is not None:
             raise Unsupported(
                 f"journal={journal!r}: this release keeps everything in memory and forgets it at the end; leave "
                 "journal= away"
             )
-        if not machines:
+        self._declared = Supervisor(
+            "system", strategy=strategy, children=children, policy=root or RestartPolicy()
+        )
+        declared = list(all_declared(self._declared.children))
+        classes = dict.fromkeys([*machines, *filter(None, map(_class_of, declared))])
+        if not classes and not declared:
             raise DefinitionError("a system needs at least one machine class: ActorSystem(Order)")
         random = random or SystemRandom()
         self._parts = Parts(
@@ -129,10 +149,13 @@ class ActorSystem(Generic[ServicesT]):
             on_quarantine,
             on_dead_letter,
         )
-        self._parts.registry = Registry(Kind(machine, self._parts) for machine in dict.fromkeys(machines))
+        self._parts.registry = Registry(Kind(machine, self._parts) for machine in classes)
         check_system(kind.definition for kind in self._parts.registry.kinds.values())
         for kind in self._parts.registry.kinds.values():
             kind.supervisor = DynamicSupervisor(kind)
+        self._check_static(declared)
+        self._root = self._plant(declared)
+        self._ending: Shutdown | None = None
         self._inline = inline
         self._watch: TaskWatch | None = None
         self._door: Door | None = None
@@ -166,25 +189,43 @@ class ActorSystem(Generic[ServicesT]):
         parts.on_failure = self._fail
         self._watch = TaskWatch.install(loop, adopt)
         self._body = asyncio.current_task()
+        await self._start_tree()
         return self
+
+    async def _start_tree(self) -> None:
+        """Start the supervision tree; stop it again if it does not start, or if the caller is cancelled meanwhile.
+
+        Raises:
+            SystemFailed: A child failed to start, or took too long.
+        """
+        starting = start_task(self._root.start(), self._parts.loop)
+        try:
+            await starting
+        except DidNotStart as failure:
+            await self.shutdown(queues="abandon")
+            raise SystemFailed(f"the system did not start: {failure}") from failure.cause
+        except BaseException:
+            await self.shutdown(queues="abandon")
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Stop the system: queues are finished, within `Limits.stop_timeout_s`."""
-        failed_with = self._parts.failed_with
-        if failed_with is not None and self._cancelled_body and self._body is not None:
+        parts = self._parts
+        if self._cancelled_body and self._body is not None:
             self._body.uncancel()
         if self.report is None:
-            await self.shutdown(queues="abandon" if failed_with is not None else "finish")
-        failed_with = self._parts.failed_with
+            await self.shutdown(queues="finish" if parts.failed_with is None else "abandon")
+        failed_with = parts.failed_with
         if failed_with is not None:
-            raise SystemFailed(
-                f"a task of the runtime died with {type(failed_with).__name__}; everything was ended"
-            ) from failed_with
+            why = parts.failure or f"a task of the runtime died with {type(failed_with).__name__}"
+            raise SystemFailed(f"{why}; everything was ended") from failed_with
 
     async def shutdown(self, *, queues: str = "finish", timeout: Duration | None = None) -> StopReport:  # noqa: ASYNC109
-        """Stop the system. Afterwards nothing of it runs, but for hooks that refuse to be cancelled.
+        """Stop the system. Afterwards nothing of it runs, but for hooks and services that refuse to be cancelled.
+
+        Who calls it while the system stops joins those who wait for it; `queues="abandon"` hastens it.
 
         Args:
             queues: "finish" handles what is queued, "abandon" answers it with `SystemStopping`.
@@ -196,23 +237,29 @@ class ActorSystem(Generic[ServicesT]):
         if queues not in {"finish", "abandon"}:
             raise ActorFSMError(f"queues={queues!r}: 'finish' or 'abandon'")
         self._started()
+        if self._ending is None:
+            self._ending = self._end(
+                finish=queues == "finish",
+                timeout_s=self._parts.limits.stop_timeout_s if timeout is None else seconds(timeout),
+            )
+        elif queues == "abandon":
+            self._ending.hurry()
+        return await self._ending.wait()
+
+    def _end(self, *, finish: bool, timeout_s: float) -> Shutdown:
         parts = self._parts
-        timeout_s = parts.limits.stop_timeout_s if timeout is None else seconds(timeout)
         error = None
         if parts.failed_with is not None:
             error = SystemFailed("the system has failed")
             error.__cause__ = parts.failed_with
-        try:
-            self.report, cancelled = await shut_down(
-                parts, finish=queues == "finish", timeout_s=timeout_s, error=error
-            )
-        finally:
-            if self._watch is not None:
-                self._watch.uninstall(parts.loop)
-                self._watch = None
-        if cancelled is not None:
-            raise cancelled
-        return self.report
+        return Shutdown(
+            parts, self._root, finish=finish, timeout_s=timeout_s, error=error, ended=self._has_ended
+        )
+
+    def _has_ended(self, report: StopReport | None) -> None:
+        self.report = report
+        assert self._watch is not None  # noqa: S101 -- a system is ended once
+        self._watch.uninstall(self._parts.loop)
 
     def _fail(self, error: BaseException) -> None:
         """A task of the runtime itself died: answer everybody, and wake the body of `async with`."""
@@ -228,7 +275,9 @@ class ActorSystem(Generic[ServicesT]):
             actor.kind.supervisor.end_with(actor, failure)
         for turn in list(parts.dispatcher.running_turns()):
             parts.dispatcher.interrupt(turn, "stopping")
-        if self._body is not None and not self._body.done():
+        if self._ending is not None:
+            self._ending.hurry()
+        elif self._body is not None and not self._body.done():
             self._cancelled_body = True
             self._body.cancel()
 
@@ -330,16 +379,26 @@ class ActorSystem(Generic[ServicesT]):
     async def stop(self, machine_id: str) -> None:
         """Stop a machine, at most after the event it is handling; what waits is answered `MachineStopped`.
 
+        A permanent machine of the supervision tree is born anew then.
+
         Raises:
+            AskCycle: It is called in the machine's own turn, or in the turn of one that the machine waits for.
             NoSuchMachine: Nothing with this id is alive.
         """
-        self._started().check_thread(f"stop of {machine_id} was called")
+        door = self._started()
+        door.check_thread(f"stop of {machine_id} was called")
         actor = self._alive(machine_id)
+        turn = CURRENT.get()
+        if turn is not None and turn.actor is actor and turn.holds_machine and not turn.closed:
+            raise AskCycle(
+                f"{machine_id} would wait in its own turn for its own stop; say `self.stop()`",
+                path=(machine_id, machine_id),
+                machine_id=machine_id,
+            )
+        incarnation = actor.incarnation
         actor.kind.supervisor.stop(actor, "was stopped")
-        if actor.status != STOPPED:
-            waiter: asyncio.Future[None] = self._parts.loop.create_future()
-            rare_of(actor).stop_waiters.append(waiter)
-            await waiter
+        if actor.status == RUNNING and actor.incarnation == incarnation:
+            await door.wait_for_stop(actor)
 
     async def watch(self, machine_id: str) -> Terminated:
         """Wait until a machine has ended: at once if it has, or if there is none with this id.
@@ -521,6 +580,10 @@ class ActorSystem(Generic[ServicesT]):
             if state is None or actor.node.member is state
         ]
 
+    def tree(self) -> TreeNode:
+        """Return the supervision tree as it stands; `str()` of it is an indented text."""
+        return self._root.view()
+
     def stats(self) -> Stats:
         """Return the account of the system as it stands."""
         counters = self._parts.counters
@@ -597,6 +660,41 @@ class ActorSystem(Generic[ServicesT]):
             letters.put_back(place, letter)
             raise
 
+    # -- the tree -----------------------------------------------------------------------------------------------
+
+    def _check_static(self, declared: list[Any]) -> None:
+        """Check the machines of the tree: their data validates."""
+        registry = self._parts.registry
+        machines = [child for child in declared if isinstance(child, Child) and child.is_machine]
+        for child in machines:
+            try:
+                registry.kinds[cast("type[Any]", child.what)].rules.at_birth(child.data)
+            except InvalidData as error:
+                raise DefinitionError(f"{child.name}: {error}") from None
+        registry.reserved = frozenset(child.name for child in machines)
+
+    def _plant(self, declared: list[Any]) -> LiveSupervisor:
+        """Make the live tree; classes that were not placed in it stand at the end, under the root."""
+        spec, parts = self._declared, self._parts
+        root = LiveSupervisor(parts, spec.name, spec.strategy, spec.restart, spec.policy, None)
+        stack: list[tuple[LiveSupervisor, Any]] = [(root, child) for child in spec.children][::-1]
+        while stack:
+            parent, child = stack.pop()
+            if isinstance(child, Supervisor):
+                below = LiveSupervisor(parts, child.name, child.strategy, child.restart, child.policy, parent)
+                parent.add(below)
+                stack += [(below, one) for one in child.children][::-1]
+            elif isinstance(child, type):
+                parent.add(ClassChild(parts, parent, parts.registry.kinds[child], is_shown=True))
+            elif child.is_machine:
+                parent.add(MachineChild(parts, child, parent, parts.registry.kinds[child.what]))
+            else:
+                parent.add(ServiceChild(parts, child, parent, self))
+        for machine_class, kind in parts.registry.kinds.items():
+            if machine_class not in declared:
+                root.add(ClassChild(parts, root, kind, is_shown=False))
+        return root
+
     def _kind(self, machine_class: type[Any]) -> Kind:
         kind = self._parts.registry.kinds.get(machine_class)
         if kind is None:
@@ -609,6 +707,15 @@ class ActorSystem(Generic[ServicesT]):
         if actor is None:
             raise NoSuchMachine(f"no machine {machine_id!r} is alive", machine_id=str(machine_id))
         return actor
+
+
+def _class_of(declared: Any) -> type[Machine[Any, Any]] | None:
+    """Return the machine class that a child of the tree needs."""
+    if isinstance(declared, type):
+        return declared
+    if isinstance(declared, Child) and declared.is_machine:
+        return cast("type[Machine[Any, Any]]", declared.what)
+    return None
 
 
 def _sinks(trace: Any) -> tuple[Sink, ...]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+
+T = TypeVar("T")
 
 __all__ = ["EAGER", "TaskWatch", "enter_task", "leave_task", "start_eagerly", "start_task"]
 
@@ -28,8 +30,8 @@ NAME: Final = "actorfsm"
 
 
 def start_task(
-    coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: Context | None = None
-) -> asyncio.Task[None]:
+    coroutine: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop, context: Context | None = None
+) -> asyncio.Task[T]:
     """Start a task in a clean context; it begins in the loop's next step."""
     return asyncio.Task(coroutine, loop=loop, context=Context() if context is None else context, name=NAME)
 

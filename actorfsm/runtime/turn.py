@@ -58,7 +58,7 @@ class Turn:
     """The hook or body that is running."""
     step_deadline = inf
     interruption: str | None = None
-    """Why the runtime cancelled the step: `deadline`, `abandoned` or `stopping`."""
+    """Why the runtime cancelled the step: `deadline`, `abandoned`, `stopping` or `supervisor`."""
     cancelled_step_began_at = 0.0
     outgoing: list[Envelope] | None = None
     own_events: list[Envelope] | None = None

@@ -16,6 +16,7 @@ LEVELS: Final[dict[str, Level]] = {
     "released": "info",
     "suspended": "info",
     "resumed": "info",
+    "started": "info",
     # a sender's event came to nothing, or the machine needed help: somebody should look when there are many
     "unhandled": "warning",
     "expired": "warning",
@@ -27,5 +28,8 @@ LEVELS: Final[dict[str, Level]] = {
     "callback_failed": "error",
     "job_failed": "error",
     "quarantined": "error",
+    "child_failed": "error",
+    # the tree could not help itself
+    "escalated": "error",
 }
 """The level of each record by its name; a name that is not here is `info`."""

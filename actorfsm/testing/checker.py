@@ -39,6 +39,9 @@ OUTCOMES: Final = frozenset({"committed", "vetoed", "unhandled", "failed", "expi
 _HANDLED: Final = frozenset({"committed", "vetoed", "unhandled", "failed"})
 """Outcomes that a turn gives: these come in the order of acceptance."""
 
+_NO_MACHINES: Final = frozenset({"supervisor", "service", "machines"})
+"""What `Record.machine` is for the other children of the supervision tree."""
+
 _REMEMBERED: Final = 128  # MachineOptions.remembered_ids
 _SHOWN: Final = 10
 
@@ -154,6 +157,7 @@ class _TraceCheck:
         self._facts = facts
         self._found: list[Violation] = []
         self._lives: dict[str, _Life] = {}
+        self._stopped: dict[str, _Life] = {}
         self._ended: set[tuple[str, str]] = set()
         self._committed: set[tuple[str, str]] = set()
         """Machine and event id, over all lives."""
@@ -168,7 +172,8 @@ class _TraceCheck:
                     self._outcome(line, record)
                 self._ended.add((record.machine_id, record.event_id))
             elif name in {"restarted", "quarantined", "released", "suspended", "resumed", "stopped"}:
-                self._of_the_machine(line, record)
+                if record.machine not in _NO_MACHINES:
+                    self._of_the_machine(line, record)
             elif name == "after_hook_failed":
                 if (record.machine_id, record.event_id) not in self._committed:
                     self._say("C3", line, record, "an after-hook ran although the event was not committed")
@@ -253,16 +258,22 @@ class _TraceCheck:
 
     def _of_the_machine(self, line: int, record: Record) -> None:
         life = self._lives.get(record.machine_id)
+        if record.name == "restarted" and life is None:  # its supervisor had stopped it, and kept it
+            life = self._stopped.pop(record.machine_id, None)
+            if life is not None:
+                self._lives[record.machine_id] = life
         if life is None:
             self._say("C30", line, record, "no machine of this id has done anything")
             return
         if record.name in {"restarted", "quarantined"}:
             life.incarnation += 1
+            if record.source is None:
+                life.state = None  # it is born anew
         self._place(line, record, life)
         if record.seq != life.seq:
             self._say("C30", line, record, f"seq {record.seq} where {life.seq} transitions are committed")
         if record.name == "stopped":
-            del self._lives[record.machine_id]
+            self._stopped[record.machine_id] = self._lives.pop(record.machine_id)
 
     def _say(self, rule: str, line: int, record: Record, text: str) -> None:
         what = f"{record.event_type} {record.event_id} " if record.event_type else ""

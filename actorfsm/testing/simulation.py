@@ -23,6 +23,7 @@ from typing_extensions import TypeVar
 from actorfsm.event import Spawn
 from actorfsm.machine.definition import Postponed
 from actorfsm.machine.options import Overflow
+from actorfsm.runtime.child import Strategy
 from actorfsm.runtime.door import Door
 from actorfsm.runtime.system import ActorSystem
 from actorfsm.runtime.turn import CURRENT
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from actorfsm.clock import Clock, Duration
     from actorfsm.event import Event, Outcome
     from actorfsm.machine.machine import Machine
+    from actorfsm.machine.options import RestartPolicy
+    from actorfsm.runtime.child import Declared
     from actorfsm.runtime.dead_letter import DeadLetter
     from actorfsm.runtime.envelope import Envelope
     from actorfsm.runtime.kind import Kind
@@ -129,6 +132,9 @@ class SimulatedSystem(ActorSystem[ServicesT], Generic[ServicesT]):
         inline: Whether an ask to an idle machine may be handled inside the ask.
         on_quarantine: As for `ActorSystem`.
         on_dead_letter: As for `ActorSystem`.
+        children: As for `ActorSystem`.
+        strategy: As for `ActorSystem`.
+        root: As for `ActorSystem`.
         check: Whether the end of `async with` judges what happened.
 
     Attributes:
@@ -138,7 +144,7 @@ class SimulatedSystem(ActorSystem[ServicesT], Generic[ServicesT]):
         shows_last: Whether an exception that leaves `async with` carries the last records as a note.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- as ActorSystem
         self,
         *machines: type[Machine[Any, Any]],
         services: ServicesT | None = None,
@@ -149,6 +155,9 @@ class SimulatedSystem(ActorSystem[ServicesT], Generic[ServicesT]):
         inline: bool = True,
         on_quarantine: Callable[[str, BaseException], Any] | None = None,
         on_dead_letter: Callable[[DeadLetter], Any] | None = None,
+        children: Iterable[Declared] = (),
+        strategy: Strategy = Strategy.ONE_FOR_ONE,
+        root: RestartPolicy | None = None,
         check: bool = True,
     ) -> None:
         self.trace: Final = Trace()
@@ -166,6 +175,9 @@ class SimulatedSystem(ActorSystem[ServicesT], Generic[ServicesT]):
             inline=inline,
             on_quarantine=on_quarantine,
             on_dead_letter=on_dead_letter,
+            children=children,
+            strategy=strategy,
+            root=root,
         )
 
     async def __aenter__(self) -> SimulatedSystem[ServicesT]:

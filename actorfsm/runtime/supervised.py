@@ -1,0 +1,488 @@
+"""Live children of a supervisor: a machine, a service, the machines of a class.
+
+Each knows how to start and how to stop, and tells its supervisor when it ended by itself; what follows from that is the
+supervisor's to decide. Children are started and stopped one at a time, by their supervisor's task, which may be
+cancelled at any await: stopping again goes on where it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from actorfsm.clock import seconds
+from actorfsm.errors import ActorFSMError, MachineStopped
+from actorfsm.event import Spawn
+from actorfsm.runtime import jobs, perform, timers
+from actorfsm.runtime.actor import IDLE, PAUSED, RUNNING, STOPPED, Actor
+from actorfsm.runtime.child import Child, Restart, count_arguments
+from actorfsm.runtime.dynamic_supervisor import is_spawned, rare_of
+from actorfsm.runtime.envelope import Envelope
+from actorfsm.runtime.intensity import Backoff
+from actorfsm.runtime.mailbox import Mailbox
+from actorfsm.runtime.tasks import start_task
+from actorfsm.runtime.tree import TreeNode
+from actorfsm.trace import Record
+
+if TYPE_CHECKING:
+    from actorfsm.runtime.kind import Kind
+    from actorfsm.runtime.parts import Parts
+    from actorfsm.runtime.supervisor import LiveSupervisor
+    from actorfsm.runtime.turn import Turn
+
+__all__ = ["ClassChild", "LiveChild", "MachineChild", "ServiceChild", "Status"]
+
+Status: TypeAlias = Literal[
+    "new", "starting", "running", "waiting", "stopping", "stopped", "finished", "failed"
+]
+
+CLASS_SHUTDOWN_S: Final = 5.0
+
+
+class LiveChild:
+    """What all children have in common.
+
+    Attributes:
+        name: Its name in the tree.
+        what: machine, service, supervisor, or machines.
+        restart: Its restart type.
+        parent: Its supervisor; None for the root.
+        status: What it is doing.
+        incarnation: How often it was started again.
+        has_ended: Whether it ended by itself, and its supervisor has not seen to it yet.
+        error: With what, then; None was a normal exit.
+        backoff: The pauses before it is started again.
+        pause_key: The timer of the pause that it is in, or 0.
+        is_shown: Whether the trace has records of its starts and stops: it was declared.
+    """
+
+    what = "machine"
+    is_shown = True
+
+    def __init__(self, parts: Parts, name: str, restart: Restart, parent: LiveSupervisor | None) -> None:
+        self.parts = parts
+        self.name = name
+        self.restart = restart
+        self.parent = parent
+        self.status: Status = "new"
+        self.incarnation = 0
+        self.has_ended = False
+        self.error: BaseException | None = None
+        self.backoff = Backoff()
+        self.pause_key = 0
+
+    async def start(self) -> None:
+        """Start it, and return when it has started.
+
+        Raises:
+            Exception: It did not start; nothing of it runs.
+        """
+        raise NotImplementedError
+
+    async def stop(self) -> None:
+        """Stop it within its deadline. What has mail keeps it for the next start."""
+        raise NotImplementedError
+
+    def give_up(self) -> None:
+        """Follow the decision that it is not started again: what waits for it is answered."""
+
+    def view(self) -> TreeNode:
+        """Return what to show of it."""
+        return TreeNode(self.name, self.what, self.status, str(self.restart), self.incarnation)
+
+    # -- for those who implement it -----------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Note the beginning of a start: the first, or that of a new incarnation."""
+        self.has_ended = False
+        if self.status != "new":
+            self.incarnation += 1
+            self.renewed()
+            if self.is_shown:
+                self.record("restarted")
+        self.status = "starting"
+
+    def renewed(self) -> None:
+        """Follow the beginning of a new incarnation."""
+
+    def has_started(self) -> None:
+        """Note the end of a start."""
+        if not self.has_ended:  # otherwise it ended while nobody looked, and its supervisor will hear of it
+            self.status = "running"
+        if self.is_shown:
+            self.record("started")
+
+    def is_stopping(self) -> None:
+        """Note the beginning of a stop."""
+        if self.status in {"starting", "running"}:
+            self.status = "stopping"
+
+    def has_stopped(self, reason: str = "its supervisor stopped it") -> None:
+        """Note the end of a stop."""
+        self.has_ended = False
+        if self.is_shown and self.status in {"starting", "running", "stopping"}:
+            self.record("stopped", reason)
+        self.status = "stopped"
+
+    def exited(self, error: BaseException | None) -> None:
+        """Tell the supervisor that it ended by itself."""
+        self.status = "finished" if error is None else "failed"
+        self.has_ended, self.error = True, error
+        assert self.parent is not None  # noqa: S101 -- the root tells the system
+        self.parent.child_exited(self)
+
+    def record(self, name: str, reason: str = "", error: BaseException | None = None) -> None:
+        """Let the trace have a record of it."""
+        if self.parts.sinks:
+            self.parts.emit_outside(
+                Record(name, self.what, self.name, self.incarnation, reason=reason, error=error)
+            )
+
+
+class ServiceChild(LiveChild):
+    """A coroutine that runs beside the machines, in a task of its own with a clean context."""
+
+    what = "service"
+
+    def __init__(self, parts: Parts, spec: Child, parent: LiveSupervisor, system: Any) -> None:
+        super().__init__(parts, spec.name, spec.restart, parent)
+        service: Any = spec.what
+        self._service: Final = service
+        self._system: Final = system
+        self._arguments: Final = count_arguments(spec.name, service)
+        self._start_timeout_s: Final = seconds(spec.start_timeout)
+        self._shutdown_s: Final = seconds(spec.shutdown)
+        self._run: _Run | None = None
+
+    async def start(self) -> None:
+        """Start the service; it has started when it says so, or else as soon as it runs."""
+        self.begin()
+        run = self._run = _Run(self.parts.loop)
+        run.task = start_task(self._call(run), self.parts.loop)
+        self.parts.services_running[run.task] = self.name
+        run.task.add_done_callback(self.parts.guarded(partial(self._ended, run)))
+        try:
+            async with asyncio.timeout(self._start_timeout_s):
+                await run.ready
+        except TimeoutError:
+            self.status = "failed"
+            await self.stop()
+            raise TimeoutError(
+                f"{self.name} had not said that it started after {self._start_timeout_s:g} s"
+            ) from None
+        if run.has_failed_to_start:
+            self._run = None
+            raise ActorFSMError(f"{self.name} ended before it had started") from run.error
+        self.has_started()
+        run.counts = True
+        if run.task.done():
+            self._ended(run)
+
+    async def stop(self) -> None:
+        """Cancel the service; one that does not end within its deadline is left behind, and named in the report."""
+        run = self._run
+        if run is not None:
+            self.is_stopping()
+            run.is_stopping = True
+            if not run.task.done():
+                run.task.cancel()
+                await asyncio.wait([run.task], timeout=self._shutdown_s)
+                if not run.task.done():
+                    self.parts.keep(run.task, self.name)
+            self._run = None
+        self.has_stopped()
+
+    async def _call(self, run: _Run) -> None:
+        """Run the service. Whatever it raises is its supervisor's business, not the event loop's."""
+        if self._arguments < 2:  # noqa: PLR2004 -- (system, started)
+            run.started()
+        try:
+            await self._service(*(self._system, run.started)[: self._arguments])
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except asyncio.CancelledError as error:
+            if not run.is_stopping:
+                run.error = ActorFSMError(f"{self.name} was cancelled, but not by its supervisor")
+                run.error.__cause__ = error
+        except BaseException as error:  # noqa: BLE001 -- a service cannot hurt the runtime
+            run.error = error
+
+    def _ended(self, run: _Run, _task: object = None) -> None:
+        self.parts.services_running.pop(run.task, None)
+        if run.task.cancelled() and run.error is None and not run.is_stopping:
+            run.error = ActorFSMError(f"{self.name} was cancelled before it began")
+        if not run.ready.done():
+            run.has_failed_to_start = True
+            run.ready.set_result(None)
+        elif run.counts and not run.is_stopping and self._run is run:
+            self._run = None
+            if run.error is None:
+                self.record("stopped", "returned")
+            self.exited(run.error)
+
+
+class _Run:
+    """One incarnation of a service."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.ready: Final[asyncio.Future[None]] = loop.create_future()
+        self.task: asyncio.Task[None]
+        self.error: BaseException | None = None
+        self.has_failed_to_start = False
+        self.is_stopping = False
+        self.counts = False
+        """Whether its end is told to the supervisor: from the moment on when it has started."""
+
+    def started(self) -> None:
+        """Say that the service has started."""
+        if not self.ready.done():
+            self.ready.set_result(None)
+
+
+class MachineChild(LiveChild):
+    """A machine that stands in the tree: born when its supervisor starts it, restarted with its mail."""
+
+    def __init__(self, parts: Parts, spec: Child, parent: LiveSupervisor, kind: Kind) -> None:
+        super().__init__(parts, spec.name, spec.restart, parent)
+        self._kind: Final = kind
+        self._data: Final = spec.data
+        self._start_timeout_s: Final = seconds(spec.start_timeout)
+        self._shutdown_s: Final = seconds(spec.shutdown)
+        self._actor: Actor | None = None
+        self._has_exited = False
+        """Whether it ended normally, so that the next incarnation is born anew."""
+        self._is_leaving = False
+        """Whether the supervisor waits until the event at hand is done."""
+
+    # -- what its supervisor asks for ---------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Give birth to the machine, or let it go on from its last committed state with its mail."""
+        actor = self._actor
+        if actor is None or self._has_exited or actor.node.parent is None:
+            await self._give_birth()
+        else:
+            self.begin()
+            timers.forgive(actor)
+            self._kind.supervisor.go_on(actor)
+        self.has_started()
+
+    async def stop(self) -> None:
+        """Let the event at hand be finished, within the deadline; then hold the machine, its mail is kept."""
+        actor = self._actor
+        if actor is not None:
+            self.is_stopping()
+            self._hold(actor)
+            await self._until_held(actor)
+        self.has_stopped()
+
+    def give_up(self) -> None:
+        """Answer what the machine held for a next incarnation that will not come."""
+        actor, self._actor = self._actor, None
+        if actor is not None:
+            rare = rare_of(actor)
+            rare.child = None
+            rare.stop_reason = rare.stop_reason or "is not started again"
+            self._kind.supervisor.stop_now(actor, is_shown=self.status != "stopped")
+
+    async def _give_birth(self) -> None:
+        parts, kind, actor = self.parts, self._kind, self._actor
+        data = kind.rules.at_birth(self._data)
+        if actor is None:
+            actor = self._actor = Actor(kind, self.name, kind.root, data)
+            parts.registry.actors[self.name] = actor
+            rare_of(actor).child = self
+        else:
+            timers.cancel_all(actor)
+            jobs.cancel_all(actor)
+            parts.watches.drop(actor)
+            actor.node, actor.data = kind.root, data
+        self._has_exited = False
+        self.begin()
+        envelope = Envelope(Spawn(), self.name, parts.ids.next_number(), parts.time())
+        envelope.actor, envelope.machine_name = actor, kind.name
+        envelope.is_ask = envelope.accepted = True
+        envelope.waiter = parts.loop.create_future()
+        parts.counters.accepted += 1
+        actor.mailbox = actor.mailbox or Mailbox()
+        actor.mailbox.put_back(envelope)
+        actor.status = IDLE
+        parts.dispatcher.made_room(actor)
+        try:
+            async with asyncio.timeout(self._start_timeout_s):
+                await envelope.waiter
+        except TimeoutError:
+            await self._give_up_birth(actor)
+            raise TimeoutError(f"{self.name} was not born after {self._start_timeout_s:g} s") from None
+        finally:
+            self._withdraw(actor, envelope)
+        if envelope.error is not None:
+            raise envelope.error
+
+    def _withdraw(self, actor: Actor, envelope: Envelope) -> None:
+        """End a birth that was not begun; nothing of it remains in the mailbox."""
+        if not envelope.begun and actor.mailbox is not None and actor.mailbox.remove(envelope):
+            error = MachineStopped(f"{self.name} was stopped before it was born", machine_id=self.name)
+            perform.end_undelivered(actor, envelope, error)
+
+    async def _give_up_birth(self, actor: Actor) -> None:
+        self._hold(actor)
+        turn = self._turn_of(actor)
+        if turn is not None:
+            self.parts.dispatcher.interrupt(turn, "supervisor")
+            await self._until_held(actor)
+
+    def renewed(self) -> None:
+        """Give the actor its new incarnation."""
+        assert self._actor is not None  # noqa: S101 -- made before
+        self._actor.incarnation = self.incarnation
+        self.parts.counters.restarts += 1
+
+    # -- holding ------------------------------------------------------------------------------------------------
+
+    def _hold(self, actor: Actor) -> None:
+        """Let the machine handle nothing more after the event at hand."""
+        if actor.status == RUNNING:
+            self._is_leaving = True
+            rare_of(actor).stop_reason = "was stopped by its supervisor"
+        elif actor.status != STOPPED:
+            self._keep(actor)
+
+    def _keep(self, actor: Actor) -> None:
+        rare = rare_of(actor)
+        actor.status = PAUSED
+        jobs.interrupt(actor)
+        self._is_leaving, rare.stop_reason = False, None
+        if rare.pause_key:
+            self.parts.timers.cancel(rare.pause_key)
+            rare.pause_key = 0
+        self.parts.note_change()
+
+    async def _until_held(self, actor: Actor) -> None:
+        """Wait until no turn of the machine runs: to the end of the deadline, then of the grace, then without it."""
+        parts = self.parts
+        if actor.status not in {RUNNING, STOPPED}:
+            return
+
+        def is_over() -> bool:
+            if actor.status == STOPPED:
+                return self._turn_of(actor) is None  # the system stops: its turn may still run
+            return actor.status != RUNNING
+
+        if await parts.until(is_over, self._shutdown_s):
+            return
+        turn = self._turn_of(actor)
+        if turn is not None and turn.interruption is None:
+            parts.dispatcher.interrupt(turn, "stopping" if parts.stopping else "supervisor")
+        if not await parts.until(is_over, parts.limits.grace_s):
+            turn = self._turn_of(actor)
+            if turn is not None:
+                parts.dispatcher.leave_behind(turn)
+
+    def _turn_of(self, actor: Actor) -> Turn | None:
+        return next((turn for turn in self.parts.dispatcher.running_turns() if turn.actor is actor), None)
+
+    # -- what the dynamic supervisor of its class tells ------------------------------------------------------------
+
+    def failed(self, cause: BaseException) -> None:
+        """Follow a failure after which the machine does not simply go on: its supervisor decides, mail is kept."""
+        assert self._actor is not None  # noqa: S101 -- it has failed just now
+        self._keep(self._actor)
+        self.exited(cause)
+
+    def birth_failed(self) -> None:
+        """Follow a birth that was refused or failed: what waits is kept for the next attempt."""
+        if self._actor is not None:
+            self._keep(self._actor)
+
+    def finished(self) -> None:
+        """Follow the entry into a final state: a normal exit. A machine that is not born anew stays addressable."""
+        self._has_exited = True
+        if self.restart is Restart.PERMANENT and self._actor is not None and not self.parts.stopping:
+            rare_of(self._actor).stop_reason = "finished"
+        elif self.status in {"starting", "running"}:
+            self.exited(None)
+
+    def keeps(self, actor: Actor) -> bool:
+        """Return whether the machine that stops now is kept, with its mail, for its next incarnation."""
+        rare = rare_of(actor)
+        if self._is_leaving:
+            self._keep(actor)
+            return True
+        if self.restart is not Restart.PERMANENT or self.parts.stopping:
+            return False
+        self._has_exited = True
+        self._kind.supervisor.record(actor, "stopped", rare.stop_reason or "", None)
+        if not actor.node.final:  # otherwise they were told when it finished
+            self.parts.watches.ended(actor, "stopped")
+        self._keep(actor)
+        if self.status in {"starting", "running"}:
+            self.exited(None)
+        return True
+
+    def is_gone(self) -> None:
+        """Follow the end of the machine, which is not kept."""
+        self._actor = None
+        self.exited(None)
+
+    def record(self, name: str, reason: str = "", error: BaseException | None = None) -> None:
+        """Let the trace have a record of the machine."""
+        if self._actor is None:
+            super().record(name, reason, error)
+        else:
+            self._kind.supervisor.record(self._actor, name, reason, error)
+
+
+class ClassChild(LiveChild):
+    """The place of a class: its machines that are spawned by id, under their dynamic supervisor."""
+
+    what = "machines"
+
+    def __init__(self, parts: Parts, parent: LiveSupervisor, kind: Kind, *, is_shown: bool) -> None:
+        super().__init__(parts, kind.name, Restart.PERMANENT, parent)
+        self._kind: Final = kind
+        self.is_shown = is_shown
+        kind.supervisor.node = self
+
+    async def start(self) -> None:
+        """Let machines be spawned; those that were held go on, each in a new incarnation."""
+        self.begin()
+        self._kind.supervisor.resume_all()
+        self.has_started()
+
+    async def stop(self) -> None:
+        """Let the events at hand be finished, within a deadline; then hold all machines, their mail is kept."""
+        parts, dispatcher = self.parts, self.parts.dispatcher
+        self.is_stopping()
+        if not parts.stopping:
+            self._kind.supervisor.hold_all()
+        if parts.stopping or not await parts.until(self._is_quiet, CLASS_SHUTDOWN_S):
+            for turn in self._turns():
+                if turn.interruption is None:
+                    dispatcher.interrupt(turn, "stopping" if parts.stopping else "supervisor")
+            if not await parts.until(self._is_quiet, parts.limits.grace_s):
+                for turn in self._turns():
+                    dispatcher.leave_behind(turn)
+        self.has_stopped()
+
+    def give_up(self) -> None:
+        """Answer what the machines held."""
+        self._kind.supervisor.give_up()
+
+    def view(self) -> TreeNode:
+        """Return what to show of it."""
+        count = sum(1 for actor in self.parts.registry.of_kind(self._kind) if is_spawned(actor))
+        return TreeNode(
+            self.name, self.what, self.status, str(self.restart), self.incarnation, machines=count
+        )
+
+    def _turns(self) -> list[Turn]:
+        return [
+            turn
+            for turn in self.parts.dispatcher.running_turns()
+            if turn.actor.kind is self._kind and is_spawned(turn.actor)
+        ]
+
+    def _is_quiet(self) -> bool:
+        return not self._turns()
