@@ -18,6 +18,7 @@ from actorfsm import (
     Redelivery,
     Ref,
     RestartPolicy,
+    SystemFailed,
     TimerScope,
     Veto,
 )
@@ -466,26 +467,38 @@ def test_the_end_of_the_system_cancels_all_timers_and_does_not_wait_for_them(
     sim(scenario)
 
 
-@on_every_async_path
-def test_a_turn_that_commits_after_its_machine_was_ended_starts_no_timer(
-    path: Path, sim: Callable[..., None]
+@pytest.mark.rule("C19")
+@pytest.mark.parametrize("inline", [True, False])
+def test_a_plain_turn_that_commits_after_the_runtime_has_failed_starts_no_timer(
+    inline: bool, sim: Callable[..., None]
 ) -> None:
+    cls = PORTER[Style.PLAIN]  # nothing interrupts it between its hook and its commit
+
     async def scenario() -> None:
-        diary = Diary()
-        async with path.system(PORTER[path.style], services=diary) as system:
-            ref: Ref[Any] = await system.spawn(PORTER[path.style], "w")
+        diary, trace = Diary(), Trace()
+        system = Path(Style.PLAIN, inline).system(cls, services=diary, trace=trace)
 
-            def start(machine: Any) -> None:
-                machine.start_timer(Tick(n=1), after=5)
-                system._fail(ValueError("the runtime is at fault"))
+        def start(machine: Any) -> None:
+            machine.start_timer(Tick(n=1), after=5)
+            system._fail(ValueError("the runtime is at fault"))
 
-            diary.does["do"] = start
-            with pytest.raises(BaseException):  # noqa: B017 -- whatever the end of a system raises
-                await ref.ask(Do())
-            assert system.stats().timers == 0
+        diary.does |= {"go": start, "after": lambda machine: running.append(system._parts.counters.timers)}
+        running: list[int] = []
 
-    with pytest.raises(BaseException):  # noqa: B017 -- the system has failed
-        sim(scenario, seeds=range(1))
+        async def live() -> None:
+            async with system:
+                ref: Ref[Any] = await system.spawn(cls, "w")
+                ref.tell(Go())
+                await asyncio.sleep(1)
+
+        with pytest.raises(SystemFailed):
+            await live()
+        assert trace[-1].name == "committed"
+        assert running == [0]
+        assert system.stats().timers == 0
+        assert list_timers(system._parts.registry.actors["w"]) == []
+
+    sim(scenario)
 
 
 @on_every_path
