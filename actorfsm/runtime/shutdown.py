@@ -135,6 +135,7 @@ class Shutdown:
         for task in list(parts.background):
             task.cancel()
         await self._until(_nothing_runs, loop.time() + grace_s)
+        await self._until(_threads_are_answered, loop.time() + grace_s, patiently=True)  # they know by now
         stubborn = [name for task, name in parts.background.items() if not task.done()]
         unstopped = (*stubborn, *parts.threads.running)
         parts.timers.close()
@@ -163,10 +164,14 @@ class Shutdown:
         for actor in list(self._parts.registry.actors.values()):
             actor.kind.supervisor.end_with(actor, self._error)
 
-    async def _until(self, is_over: Callable[[Parts], bool], deadline: float) -> None:
+    async def _until(
+        self, is_over: Callable[[Parts], bool], deadline: float, *, patiently: bool = False
+    ) -> None:
         """Wait until it is over, the deadline has passed, or somebody is in a hurry."""
         parts, hurries = self._parts, self._hurries
-        while not is_over(parts) and parts.loop.time() < deadline and self._hurries == hurries:
+        while not is_over(parts) and parts.loop.time() < deadline:
+            if self._hurries != hurries and not patiently:
+                return
             try:
                 await parts.next_change(deadline)
             except asyncio.CancelledError:
@@ -184,6 +189,10 @@ def _nothing_runs(parts: Parts) -> bool:
     return not (
         parts.dispatcher.workers or parts.background or parts.callbacks.waiting or parts.threads.running
     )
+
+
+def _threads_are_answered(parts: Parts) -> bool:
+    return not parts.calls.waiting
 
 
 def _is_at_rest(parts: Parts) -> bool:
