@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from actorfsm.event import TransitionRequested
+from actorfsm.event import StateTimeout, TransitionRequested
 from actorfsm.machine.definition import Postponed, Transition
 from actorfsm.sinks.text import one_line
 from actorfsm.verify_log.lines import shown
@@ -21,6 +21,10 @@ __all__ = ["Illegal", "Law", "Reaction", "check_names", "check_reaction", "law_o
 
 class Illegal(Exception):
     """A record contradicts the definition, or what the log said before; the text says why."""
+
+
+_SELECTIVE: Final = frozenset({TransitionRequested.__name__, StateTimeout.__name__})
+"""Events that say which edge they take: a guard of the library's own stands before the user's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +113,14 @@ def _text(node: StateNode) -> str | None:
 def _reaction(choices: list[Choice], states: int, event: str) -> Reaction:
     edges = [choice for choice in choices if isinstance(choice, Transition)]
     free = [edge for edge in edges if _guard_of(edge, event) is None]
-    # A request for a state is taken for certain if each state that there is can be reached without a guard.
-    needed = states if event == TransitionRequested.__name__ else 1
+    # A request takes the edge to its state, a timeout that of its name: all of them must be there, without a guard.
+    if event == StateTimeout.__name__:
+        taken = len(free) == len(edges)
+    else:
+        taken = len({edge.target.name for edge in free}) >= (states if event in _SELECTIVE else 1)
     return Reaction(
         targets=frozenset(one_line(edge.target.name) for edge in edges),
-        taken=len({edge.target.name for edge in free}) >= needed,
+        taken=taken,
         postponed=any(isinstance(choice, Postponed) for choice in choices),
         guarded=len(free) < len(edges),
         afters={one_line(edge.target.name): _names(edges, edge, "afters") for edge in edges},
@@ -122,7 +129,7 @@ def _reaction(choices: list[Choice], states: int, event: str) -> Reaction:
 
 
 def _guard_of(edge: Transition, event: str) -> Any:
-    if event == TransitionRequested.__name__:
+    if event in _SELECTIVE:
         return getattr(edge.guard, "__wrapped__", None)
     return edge.guard
 
@@ -188,6 +195,5 @@ def _answered_at_the_end(law: Law, record: Record) -> bool:
 def _comes_from_a_timer(record: Record) -> bool:
     """Return whether a timer may have sent it: such an event is not postponed (C20)."""
     cause = record.causation_id
-    return cause is not None and (
-        record.event_id.startswith(f"{cause}/timer/") or (record.event_id[:40] == f"{cause}/timer/"[:40])
-    )
+    # A long id is cut after 40 characters, and ends in a hash (`derive_id`).
+    return cause is not None and record.event_id.startswith(f"{cause}/timer/"[:40])
