@@ -127,9 +127,7 @@ def test_a_child_that_fails_to_start_stops_those_that_had_started_and_fails_the_
             services.does["one"] = fail
         entered = False
         with pytest.raises(SystemFailed, match="did not start") as caught:
-            async with path.system(
-                children=tree_of(worker, services), services=script, trace=steps
-            ):
+            async with path.system(children=tree_of(worker, services), services=script, trace=steps):
                 entered = True
         assert not entered
         cause = caught.value.__cause__
