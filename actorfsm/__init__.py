@@ -27,6 +27,7 @@ from actorfsm.errors import (
     Unsupported,
     Veto,
     Vetoed,
+    WrongProcess,
     WrongThread,
 )
 from actorfsm.event import ErrorInfo, Event, Outcome, Spawn, StateTimeout, Terminated, TransitionRequested
@@ -53,11 +54,14 @@ from actorfsm.runtime.inspection import FailureSeen, Inspection, RunningSeen, Ti
 from actorfsm.runtime.limits import Limits
 from actorfsm.runtime.receipt import Receipt
 from actorfsm.runtime.ref import Ref
+from actorfsm.runtime.run import run
 from actorfsm.runtime.shutdown import StopReport
 from actorfsm.runtime.stats import Stats
 from actorfsm.runtime.system import ActorSystem
+from actorfsm.runtime.threadsafe import Threadsafe, ThreadsafeRef
 from actorfsm.runtime.transitions import TransitionEntry
 from actorfsm.runtime.tree import TreeNode
+from actorfsm.runtime.watchdog import LoopBlocked
 from actorfsm.trace import Record, Sink
 
 __version__ = "0.1.0"
@@ -65,6 +69,9 @@ __version__ = "0.1.0"
 __all__ = [  # noqa: RUF022 -- in themed groups; type checkers read plain strings only
     # the system
     "ActorSystem",
+    "run",
+    "Threadsafe",
+    "ThreadsafeRef",
     "Limits",
     "SpawnReport",
     "StopReport",
@@ -77,6 +84,7 @@ __all__ = [  # noqa: RUF022 -- in themed groups; type checkers read plain string
     "FailureSeen",
     "TransitionEntry",
     "Crash",
+    "LoopBlocked",
     # the supervision tree
     "Supervisor",
     "Strategy",
@@ -143,5 +151,6 @@ __all__ = [  # noqa: RUF022 -- in themed groups; type checkers read plain string
     "Unhandled",
     "Unsupported",
     "Vetoed",
+    "WrongProcess",
     "WrongThread",
 ]

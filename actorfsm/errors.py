@@ -39,6 +39,7 @@ __all__ = [
     "Unsupported",
     "Veto",
     "Vetoed",
+    "WrongProcess",
     "WrongThread",
 ]
 
@@ -204,6 +205,10 @@ class SystemFailed(ActorFSMError):
 
 class WrongThread(ActorFSMError):
     """The call came from another thread than the one of the system's event loop."""
+
+
+class WrongProcess(WrongThread):
+    """The system was started before a fork and belongs to the parent process: each process makes its own."""
 
 
 class StaleTurn(ActorFSMError):

@@ -17,7 +17,7 @@ class Record(NamedTuple):
     Attributes:
         name: The outcome (committed, vetoed, unhandled, failed, expired, dead_lettered), or after_hook_failed,
             callback_failed, job_failed, restarted, quarantined, released, suspended, resumed,
-            stopped; of the supervision tree also started, child_failed, escalated.
+            stopped, loop_blocked; of the supervision tree also started, child_failed, escalated.
         machine: Name of the machine class; of other children of the supervision tree what they are: supervisor, service
             or machines, for the place of a class.
         machine_id: The machine's id, or the child's name.

@@ -26,6 +26,7 @@ from actorfsm.errors import (
     NoSuchMachine,
     SystemFailed,
     SystemStopping,
+    WrongProcess,
     WrongThread,
 )
 from actorfsm.event import Event, Outcome, Spawn, StateTimeout, Terminated, TransitionRequested
@@ -56,6 +57,9 @@ __all__ = ["MAX_TIMEOUT_S", "Door"]
 SPAWN: Final = Spawn()
 MAX_TIMEOUT_S: Final = 1e9
 """The longest deadline: 31 years, in seconds."""
+
+FORKED: Final = 0
+"""No thread has this number: in a forked child the door belongs to nobody, which costs the parent nothing."""
 
 
 class Door:
@@ -265,6 +269,8 @@ class Door:
 
     def snapshot(self, machine_id: str) -> Snapshot[Any]:
         """Return a machine's last committed state; see `Ref.snapshot`."""
+        if not self._parts.has_ended:
+            self.check_thread(f"snapshot of {machine_id} was called")
         actor = self._parts.registry.alive(machine_id)
         if actor is None:
             raise NoSuchMachine(f"no machine {machine_id!r} is alive", machine_id=machine_id)
@@ -740,13 +746,24 @@ class Door:
 
         Raises:
             WrongThread: It is another one.
+            WrongProcess: The thread belongs to the parent process.
         """
+        if self._thread == FORKED:
+            raise WrongProcess(
+                f"{what} in a child process of the one that started the system, after a fork: each process makes a "
+                "system of its own",
+                event=event,
+            )
         if get_ident() != self._thread:
             raise WrongThread(
                 f"{what} from the thread {threading.current_thread().name}; a system is used from the thread of its "
-                "event loop: hand the call over with loop.call_soon_threadsafe",
+                "event loop: other threads use system.threadsafe, whose calls return futures",
                 event=event,
             )
+
+    def forked(self) -> None:
+        """Refuse everything from now on: this is a child process, and the system is its parent's."""
+        self._thread = FORKED
 
     def _check_open(self, machine_id: str, event: Any) -> None:
         if get_ident() != self._thread:

@@ -27,6 +27,9 @@ class Limits:
         timers_per_step: Timers that fall due before the event loop gets its turn, over all machines.
         blocking_threads: Hooks marked `@blocking` that may run at a time, each in its thread.
         inline_depth: How deep asks that are handled at once may nest before they queue.
+        thread_calls: Calls of `system.threadsafe` that may wait for the event loop.
+        blocked_s: How long the event loop may not answer before the line that blocks it is named, in seconds; 0 to
+            never look.
     """
 
     ask_timeout_s: float = 10.0
@@ -44,3 +47,5 @@ class Limits:
     timers_per_step: int = 256
     blocking_threads: int = 16
     inline_depth: int = 16
+    thread_calls: int = 10_000
+    blocked_s: float = 0.25

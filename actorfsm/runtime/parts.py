@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
+from actorfsm.ids import EventIds
 from actorfsm.runtime.dead_letter import DeadLetter, DeadLetters
 from actorfsm.runtime.operator_calls import OperatorCalls
 from actorfsm.runtime.stats import Counters
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from random import Random
 
     from actorfsm.clock import Clock
-    from actorfsm.ids import EventIds
     from actorfsm.runtime.callbacks import Callbacks
+    from actorfsm.runtime.calls import Calls
     from actorfsm.runtime.deadlines import DeadlineWheel, HookSweeper
     from actorfsm.runtime.dispatcher import Dispatcher
     from actorfsm.runtime.door import Door
@@ -38,6 +39,7 @@ class Parts:
 
     Attributes:
         stopping: Whether events from outside are refused.
+        has_ended: Whether the system has stopped and no longer changes: any thread may look at it.
         failed_with: What killed a task of the runtime itself, if anything did.
     """
 
@@ -46,6 +48,7 @@ class Parts:
     """The loop's clock."""
     registry: Registry
     callbacks: Callbacks
+    calls: Calls
     door: Door
     dispatcher: Dispatcher
     deadlines: DeadlineWheel
@@ -64,6 +67,7 @@ class Parts:
         sinks: tuple[Sink, ...],
         on_quarantine: Callable[[str, BaseException], Any] | None,
         on_dead_letter: Callable[[DeadLetter], Any] | None,
+        on_blocked: Callable[..., Any] | None,
     ) -> None:
         self.clock = clock
         self.random = random
@@ -73,6 +77,7 @@ class Parts:
         self.sinks = sinks
         self.on_quarantine = _calls(self, on_quarantine, "the callback for quarantines")
         self.on_dead_letter = _calls(self, on_dead_letter, "the callback for dead letters")
+        self.on_blocked = _calls(self, on_blocked, "the callback for a blocked loop")
         self.counters = Counters()
         self.dead_letters = DeadLetters(limits.dead_letters)
         self.ring = Ring(limits.transitions)
@@ -84,6 +89,7 @@ class Parts:
         self.services_running: dict[asyncio.Future[Any], str] = {}
         """The tasks of the services of the supervision tree."""
         self.stopping = False
+        self.has_ended = False
         self.failed_with: BaseException | None = None
         self.changed: list[asyncio.Future[None]] = []
         """Who waits for the system to come to rest."""
@@ -111,6 +117,14 @@ class Parts:
                 self.on_failure(error)
 
         return call
+
+    def forked(self) -> None:
+        """Follow a fork, in the child: a system that runs is the parent's, one not yet started gets ids of its own."""
+        if hasattr(self, "door"):
+            self.door.forked()
+            self.calls.forked()
+        else:
+            self.ids = EventIds(self.random)
 
     def event_id(self, envelope: Envelope) -> str:
         """Return the event's id, made on demand."""
@@ -163,7 +177,7 @@ class Parts:
     def close_callbacks(self) -> None:
         """Call no more callbacks, of senders and of the operator."""
         self.callbacks.close()
-        for calls in (self.on_quarantine, self.on_dead_letter):
+        for calls in (self.on_quarantine, self.on_dead_letter, self.on_blocked):
             if calls is not None:
                 calls.close()
 

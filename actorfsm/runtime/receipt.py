@@ -50,12 +50,13 @@ class Receipt:
             The receipt itself.
 
         Raises:
+            WrongThread: Awaited in another thread than the event loop's.
             ActorFSMError: It was refused: `NoSuchMachine`, `MailboxFull`, `Quarantined`, `MachineStopped`,
                 `SystemStopping`, `EventIdConflict`, or `Discarded` when the sending turn was rolled back.
         """
         envelope = self._envelope
         while not envelope.accepted and envelope.refusal is None:
-            self._check_not_own_turn()
+            self._check_may_wait()
             if envelope.accept_waiters is None:
                 envelope.accept_waiters = []
             waiter: Any = self._parts.loop.create_future()
@@ -68,11 +69,12 @@ class Receipt:
         """Wait for the event's end.
 
         Raises:
+            WrongThread: Awaited in another thread than the event loop's.
             ActorFSMError: It was never accepted, see `accepted`.
         """
         envelope = self._envelope
         while envelope.settlement is None and envelope.refusal is None:
-            self._check_not_own_turn()
+            self._check_may_wait()
             if envelope.outcome_waiters is None:
                 envelope.outcome_waiters = []
             waiter: Any = self._parts.loop.create_future()
@@ -96,8 +98,12 @@ class Receipt:
             how = "accepted" if envelope.accepted else "not yet accepted"
         return f"<Receipt of {type(envelope.event).__name__} for {envelope.machine_id}: {how}>"
 
-    def _check_not_own_turn(self) -> None:
-        """A hook that waits for what its own commit lets out, or for its machine's next turn, waits for ever."""
+    def _check_may_wait(self) -> None:
+        """Only the event loop can be woken.
+
+        A hook that waits for what its own commit lets out, or for its machine's next turn, waits for ever.
+        """
+        self._parts.door.check_thread(f"a receipt of {type(self._envelope.event).__name__} was awaited")
         turn = self._current_turn()
         if turn is None or turn.closed or not turn.holds_machine:
             return

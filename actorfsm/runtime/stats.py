@@ -27,6 +27,7 @@ class Counters:
         self.after_hooks_failed = 0
         self.callbacks_failed = 0
         self.sinks_failed = 0
+        self.loop_blocked = 0
         self.turns_queued = 0
         self.turns_eager = 0
         self.turns_plain = 0
@@ -66,6 +67,7 @@ class Stats:
         after_hooks_failed: After-hooks that raised or took too long.
         callbacks_failed: Callbacks that raised or took too long.
         sinks_failed: Records that a sink raised on.
+        loop_blocked: How often the event loop was found blocked.
         turns_queued: Turns that were run from the mailbox.
         turns_eager: Turns that were run inside the ask, in a task of their own.
         turns_plain: Turns that were run inside the ask, without a task: all hooks are plain functions.
@@ -96,6 +98,7 @@ class Stats:
     after_hooks_failed: int
     callbacks_failed: int
     sinks_failed: int
+    loop_blocked: int
     turns_queued: int
     turns_eager: int
     turns_plain: int

@@ -32,9 +32,11 @@ from actorfsm.errors import (
 from actorfsm.ids import EventIds, check_machine_id
 from actorfsm.machine.checks import check_system
 from actorfsm.machine.options import RestartPolicy
+from actorfsm.runtime import fork
 from actorfsm.runtime.actor import QUARANTINED, RUNNING, STOPPED
 from actorfsm.runtime.births import Births
 from actorfsm.runtime.callbacks import Callbacks
+from actorfsm.runtime.calls import Calls
 from actorfsm.runtime.child import Child, Declared, Strategy, Supervisor, all_declared
 from actorfsm.runtime.deadlines import DeadlineWheel, HookSweeper
 from actorfsm.runtime.dispatcher import Dispatcher
@@ -52,8 +54,10 @@ from actorfsm.runtime.supervised import ClassChild, MachineChild, ServiceChild
 from actorfsm.runtime.supervisor import DidNotStart, LiveSupervisor
 from actorfsm.runtime.tasks import TaskWatch, start_task
 from actorfsm.runtime.thread_pool import ThreadPool
+from actorfsm.runtime.threadsafe import Threadsafe
 from actorfsm.runtime.timer_queue import TimerQueue
 from actorfsm.runtime.turn import CURRENT, adopt
+from actorfsm.runtime.watchdog import LoopBlocked, Watchdog
 from actorfsm.runtime.watches import Watches
 from actorfsm.sinks.structlog_sink import StructlogSink
 
@@ -98,7 +102,9 @@ class ActorSystem(Generic[ServicesT]):
         limits: Bounds and deadlines.
         inline: Whether an ask to an idle machine may be handled inside the ask, without a hop through the queue.
         on_quarantine: Called with `(machine_id, error)` when a machine is put into quarantine; plain or async.
-        on_dead_letter: Called with each `DeadLetter`; plain or async. Neither can hurt the runtime.
+        on_dead_letter: Called with each `DeadLetter`; plain or async.
+        on_blocked: Called with a `LoopBlocked` when code blocked the event loop, once for each line; plain or async.
+            None of these callbacks can hurt the runtime.
         children: The supervision tree below its root, in the order of start: supervisors, machines and services, and
             machine classes alone, as places for those that are spawned by id. Classes that stand there need not be
             given as `machines`; classes that do not are supervised by the root and started last.
@@ -122,6 +128,7 @@ class ActorSystem(Generic[ServicesT]):
         inline: bool = True,
         on_quarantine: Callable[[str, BaseException], Any] | None = None,
         on_dead_letter: Callable[[DeadLetter], Any] | None = None,
+        on_blocked: Callable[[LoopBlocked], Any] | None = None,
         children: Iterable[Declared] = (),
         strategy: Strategy = Strategy.ONE_FOR_ONE,
         root: RestartPolicy | None = None,
@@ -148,6 +155,7 @@ class ActorSystem(Generic[ServicesT]):
             _sinks(trace),
             on_quarantine,
             on_dead_letter,
+            on_blocked,
         )
         self._parts.registry = Registry(Kind(machine, self._parts) for machine in classes)
         check_system(kind.definition for kind in self._parts.registry.kinds.values())
@@ -157,6 +165,11 @@ class ActorSystem(Generic[ServicesT]):
         self._root = self._plant(declared)
         self._ending: Shutdown | None = None
         self._inline = inline
+        self._parts.calls = Calls(self._parts)
+        self._watchdog: Watchdog | None = None
+        fork.watch(self._parts)
+        self.threadsafe = Threadsafe(self, self._parts.calls)
+        """The way in from other threads: calls that return `concurrent.futures.Future`s."""
         self._watch: TaskWatch | None = None
         self._door: Door | None = None
         self._body: asyncio.Task[Any] | None = None
@@ -189,6 +202,10 @@ class ActorSystem(Generic[ServicesT]):
         parts.on_failure = self._fail
         self._watch = TaskWatch.install(loop, adopt)
         self._body = asyncio.current_task()
+        if not getattr(loop, "simulated", False):  # there the clock and the only thread are the test's
+            self._watchdog = Watchdog(parts, parts.calls.close)
+            self._watchdog.start()
+        parts.calls.open(loop)
         await self._start_tree()
         return self
 
@@ -236,7 +253,7 @@ class ActorSystem(Generic[ServicesT]):
         """
         if queues not in {"finish", "abandon"}:
             raise ActorFSMError(f"queues={queues!r}: 'finish' or 'abandon'")
-        self._started()
+        self._started().check_thread("shutdown was called")
         if self._ending is None:
             self._ending = self._end(
                 finish=queues == "finish",
@@ -258,6 +275,10 @@ class ActorSystem(Generic[ServicesT]):
 
     def _has_ended(self, report: StopReport | None) -> None:
         self.report = report
+        self._parts.calls.close()
+        self._parts.has_ended = True
+        if self._watchdog is not None:
+            self._watchdog.stop()
         assert self._watch is not None  # noqa: S101 -- a system is ended once
         self._watch.uninstall(self._parts.loop)
 
@@ -353,6 +374,7 @@ class ActorSystem(Generic[ServicesT]):
             InvalidData, Vetoed, HookFailed: As `spawn`.
         """
         door = self._started()
+        door.check_thread(f"get_or_spawn of {machine_id} was called")
         kind = self._kind(machine_class)
         check_machine_id(machine_id)
         while True:
@@ -429,6 +451,7 @@ class ActorSystem(Generic[ServicesT]):
 
     def quarantined(self) -> list[str]:
         """Return the ids of the machines in quarantine."""
+        self._check_may_look("quarantined")
         return [actor.id for actor in self._parts.registry.of_kind(None) if actor.status == QUARANTINED]
 
     def suspend(self, machine_id: str) -> None:
@@ -459,6 +482,7 @@ class ActorSystem(Generic[ServicesT]):
 
     def suspended(self) -> list[str]:
         """Return the ids of the machines that an operator holds."""
+        self._check_may_look("suspended")
         actors = self._parts.registry.of_kind(None)
         return [actor.id for actor in actors if actor.rare is not None and actor.rare.suspended]
 
@@ -525,7 +549,6 @@ class ActorSystem(Generic[ServicesT]):
         Raises:
             NoSuchMachine: Nothing with this id is alive.
         """
-        self._alive(machine_id)
         return self._started().snapshot(machine_id)
 
     def inspect(self, machine_id: str) -> Inspection:
@@ -566,6 +589,7 @@ class ActorSystem(Generic[ServicesT]):
         Raises:
             NoSuchMachine: Nothing with this id is alive.
         """
+        self._check_may_look("last_crash")
         rare = self._alive(machine_id).rare
         return None if rare is None else rare.crash
 
@@ -573,6 +597,7 @@ class ActorSystem(Generic[ServicesT]):
         self, machine_class: type[Machine[Any, Any]] | None = None, *, state: Enum | None = None
     ) -> list[str]:
         """Return the ids of the machines alive, of one class, in one state."""
+        self._check_may_look("ids")
         kind = None if machine_class is None else self._kind(machine_class)
         return [
             actor.id
@@ -586,6 +611,7 @@ class ActorSystem(Generic[ServicesT]):
 
     def stats(self) -> Stats:
         """Return the account of the system as it stands."""
+        self._check_may_look("stats")
         counters = self._parts.counters
         actors = list(self._parts.registry.actors.values())
         mailboxes = [actor.mailbox for actor in actors if actor.mailbox is not None]
@@ -607,6 +633,7 @@ class ActorSystem(Generic[ServicesT]):
             after_hooks_failed=counters.after_hooks_failed,
             callbacks_failed=counters.callbacks_failed,
             sinks_failed=counters.sinks_failed,
+            loop_blocked=counters.loop_blocked,
             turns_queued=counters.turns_queued,
             turns_eager=counters.turns_eager,
             turns_plain=counters.turns_plain,
@@ -622,10 +649,12 @@ class ActorSystem(Generic[ServicesT]):
     @property
     def dead_letters(self) -> tuple[DeadLetter, ...]:
         """The newest events that could not be delivered, the oldest first."""
+        self._check_may_look("dead_letters")
         return tuple(self._parts.dead_letters)
 
     def dead_letters_for(self, machine_id: str) -> tuple[DeadLetter, ...]:
         """Return the dead letters that were for one machine, the oldest first."""
+        self._check_may_look("dead_letters_for")
         return tuple(letter for letter in self._parts.dead_letters if letter.machine_id == machine_id)
 
     def replay(self, letter: DeadLetter) -> Receipt:
@@ -701,6 +730,11 @@ class ActorSystem(Generic[ServicesT]):
             names = ", ".join(known.name for known in self._parts.registry.kinds.values())
             raise DefinitionError(f"{machine_class!r} is not a class of this system, which has {names}")
         return kind
+
+    def _check_may_look(self, what: str) -> None:
+        """Refuse to look at what changes at this moment in another thread."""
+        if self._door is not None and not self._parts.has_ended:
+            self._door.check_thread(f"{what} was called")
 
     def _alive(self, machine_id: str) -> Actor:
         actor = self._parts.registry.alive(machine_id)

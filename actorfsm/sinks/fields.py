@@ -22,6 +22,7 @@ LEVELS: Final[dict[str, Level]] = {
     "expired": "warning",
     "dead_lettered": "warning",
     "restarted": "warning",
+    "loop_blocked": "warning",
     # user code is broken
     "failed": "error",
     "after_hook_failed": "error",

@@ -78,6 +78,9 @@ class SimLoop(asyncio.BaseEventLoop):
         unhandled: The contexts that reached the default exception handler, in order. They are not logged.
     """
 
+    simulated = True
+    """A system starts no thread on it that watches the computer's clock."""
+
     def __init__(self, seed: int = 0, *, shuffle: bool = True, max_steps: int = MAX_STEPS) -> None:
         self._thread: int | None = None  # the base class asks is_running()
         super().__init__()

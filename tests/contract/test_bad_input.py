@@ -222,7 +222,7 @@ def test_another_thread_is_refused_at_once_and_told_what_to_do(
             error = in_thread(call)
             assert isinstance(error, WrongThread), error
             assert "stranger" in str(error)
-            assert "call_soon_threadsafe" in str(error)
+            assert "system.threadsafe" in str(error)
         assert system.stats() == before
         assert system.dead_letters == ()
 
@@ -253,13 +253,39 @@ def test_a_thread_that_a_hook_started_is_another_thread_too(puppet: Any, run: Ca
 
 
 @ALL
-def test_looking_from_another_thread_is_harmless(puppet: Any, run: Callable[..., None]) -> None:
+def test_looking_from_another_thread_is_refused_while_the_system_runs(
+    puppet: Any, run: Callable[..., None]
+) -> None:
+    systems: list[Any] = []
+
     async def scenario(system: Any, scripts: Any) -> None:
-        seen: list[Any] = []
-        assert in_thread(lambda: seen.extend([system.snapshot("a"), system.stats(), system.ids()])) is None
-        assert seen == [system.snapshot("a"), system.stats(), ["a"]]
+        systems.append(system)
+        receipt = system.tell("a", Do())
+        for look in (
+            lambda: system.snapshot("a"),
+            lambda: system.ref(puppet, "a").snapshot(),
+            system.stats,
+            system.ids,
+            system.quarantined,
+            lambda: system.dead_letters,
+            lambda: system.dead_letters_for("a"),
+            system.suspended,
+            lambda: system.last_crash("a"),
+            lambda: asyncio.run(system.shutdown()),
+            lambda: asyncio.run(receipt.accepted()) and asyncio.run(receipt.outcome()),
+            lambda: asyncio.run(receipt.outcome()),
+        ):
+            error = in_thread(look)
+            assert isinstance(error, WrongThread), error
+            assert "stranger" in str(error)
+            assert "system.threadsafe" in str(error)
+        assert (await receipt).success
 
     run(puppet, scenario)
+    system = systems[-1]
+    seen: list[Any] = []
+    assert in_thread(lambda: seen.extend([system.stats(), system.ids(), system.dead_letters])) is None
+    assert seen == [system.stats(), system.ids(), ()]
 
 
 # -- payloads --------------------------------------------------------------------------------------------------------

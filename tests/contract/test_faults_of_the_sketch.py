@@ -319,7 +319,7 @@ def test_a_request_from_another_thread_is_not_taken_at_a_random_moment_but_refus
 
     asyncio.run(scenario())
     assert len(caught) == 3
-    assert "call_soon_threadsafe" in str(caught[0])
+    assert "system.threadsafe" in str(caught[0])
 
 
 @pytest.mark.rule("C12")
