@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
-from actorfsm.event import TransitionRequested
+from actorfsm.event import StateTimeout, TransitionRequested
 from actorfsm.machine.definition import Transition
 
 if TYPE_CHECKING:
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from actorfsm.machine.definition import Choice, Definition, StateNode
 
-__all__ = ["Arrow", "Diagram", "Reaction", "ReactionKind", "State", "diagram_of"]
+__all__ = ["Arrow", "Diagram", "Reaction", "ReactionKind", "State", "diagram_of", "duration"]
+
+_UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60))
 
 
 class ReactionKind(StrEnum):
@@ -35,7 +37,7 @@ class Reaction:
 
     Attributes:
         source: The state's name; None before birth.
-        event: The event class's name.
+        event: The event class's name; of a timeout, when it comes: `after 30 min`.
         guard: The guard's name, or an empty text.
         kind: Whether it goes somewhere, stays, or postpones the event.
         target: Where it leads; the source itself if it stays; None if the event is postponed.
@@ -147,12 +149,29 @@ def _reactions(definition: Definition) -> Iterator[Reaction]:
         for event_class, choices in node.choices.items():
             for choice in choices:
                 if not (definition.any_to_any and event_class is TransitionRequested):
-                    yield _reaction(node, event_class.__name__, choice)
+                    yield _reaction(node, event_class, choice)
 
 
-def _reaction(node: StateNode, event: str, choice: Choice) -> Reaction:
+def _reaction(node: StateNode, event_class: type[Any], choice: Choice) -> Reaction:
     source = None if node.parent is None else node.name
+    event = event_class.__name__
     if not isinstance(choice, Transition):
         return Reaction(source, event, "", ReactionKind.POSTPONE, None)
+    if event_class is StateTimeout:
+        after_s = next(timer.after_s for timer in node.timers if timer.name == choice.name)
+        event = f"after {duration(after_s)}"
     kind = ReactionKind.STAY if choice.stays else ReactionKind.GO
     return Reaction(source, event, choice.guard_name, kind, choice.target.name)
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words: `1 h 30 min`, `0.25 s`."""
+    words: list[str] = []
+    rest = seconds
+    for unit, size in _UNITS:
+        count, rest = divmod(rest, size)
+        if count:
+            words.append(f"{count:.0f} {unit}")
+    if rest or not words:
+        words.append(f"{rest:.6g} s")
+    return " ".join(words)

@@ -19,12 +19,12 @@ from actorfsm.errors import (
     WrongThread,
 )
 from actorfsm.event import Spawn
-from actorfsm.machine.definition import Transition
 from actorfsm.runtime.turn import CURRENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from actorfsm.machine.definition import Transition
     from actorfsm.runtime.door import Door
     from actorfsm.runtime.envelope import Envelope
     from actorfsm.runtime.kind import Kind
@@ -117,11 +117,9 @@ class Births:
 
 def _birth_without_hooks(kind: Kind) -> Transition | None:
     """Return the birth by `spawn` if a commit is all that happens in it; otherwise None."""
-    choices = kind.root.choices.get(Spawn, ())
-    birth = choices[0] if len(choices) == 1 else None
-    if not isinstance(birth, Transition) or birth.guard is not None or birth.target.final:
-        return None
-    return None if birth.steps or birth.afters or birth.detached or birth.target.timers else birth
+    (birth,) = cast("tuple[Transition]", kind.root.choices[Spawn])
+    has_hooks = birth.steps or birth.afters or birth.detached
+    return None if has_hooks or birth.target.timers or birth.target.final else birth
 
 
 def _pairs(machines: Any) -> Any:

@@ -186,8 +186,13 @@ def _only_the_stubborn_run(parts: Parts) -> bool:
 
 
 def _nothing_runs(parts: Parts) -> bool:
-    return not (
-        parts.dispatcher.workers or parts.background or parts.callbacks.waiting or parts.threads.running
+    """Return whether all tasks have ended, those too that carry answers back to threads."""
+    return (
+        not parts.dispatcher.workers
+        and not parts.background
+        and not parts.callbacks.waiting
+        and not parts.calls.waiting
+        and not parts.threads.running
     )
 
 

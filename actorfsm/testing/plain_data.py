@@ -91,7 +91,7 @@ class Encoder:
 
     def _collection(self, value: Any, place: str) -> Any:
         if isinstance(value, Mapping):
-            pairs: Mapping[Any, Any] = value
+            pairs: Mapping[Any, Any] = cast("Any", value)
             return {str(self._plain(key, place)): self._plain(pairs[key], f"{place}.*") for key in pairs}
         if isinstance(value, list | tuple | deque):
             return self._items(cast("list[Any]", value), place)

@@ -56,6 +56,8 @@ BUDGET_S: Final = 50.0
 """How long the others may take, going by what they took when they were recorded."""
 MAX_BYTES: Final = 4 << 30
 MADE_ONCE: Final = "actorfsm/machine/"
+NEAR: Final = "tests/machine/"
+"""The tests of what is made once."""
 AT_IMPORT: Final = ""
 """The context of a line that runs when the package is imported."""
 
@@ -129,11 +131,22 @@ class Coverage:
             contexts.update(self.contexts[number] for others in lines.values() for number in others)
         direct = contexts & self.seconds.keys()
         collected = {test for context in contexts for test in self.of_file.get(context, ())}
+        if not mutant.path.startswith(MADE_ONCE):
+            return self._ordered(direct, collected - direct)
         # Classes are made once, in one test or file, and used in many: what is executed then concerns them all.
-        others = self.seconds.keys() if mutant.path.startswith(MADE_ONCE) else set[str]()
-        return self._ordered(direct, collected - direct, others - direct - collected)
+        near = [test for test in self._ordered(self.seconds.keys()) if test.startswith(NEAR)]
+        return [
+            *near,
+            *(
+                test
+                for test in self._ordered(
+                    direct, collected - direct, self.seconds.keys() - direct - collected
+                )
+                if not test.startswith(NEAR)
+            ),
+        ]
 
-    def _ordered(self, *groups: set[str]) -> list[str]:
+    def _ordered(self, *groups: Iterable[str]) -> list[str]:
         """Return the fastest of each group first, but one case of each function before all other cases."""
         cases: Counter[str] = Counter()
         ordered = []

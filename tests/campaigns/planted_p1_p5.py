@@ -14,10 +14,10 @@ from actorfsm import ActorSystem, Veto
 from actorfsm.machine import draft
 from actorfsm.runtime import actor as actor_module, perform, reply
 from actorfsm.runtime.callbacks import Callbacks
+from actorfsm.runtime.deadlines import DeadlineWheel
 from actorfsm.runtime.door import Door
 from actorfsm.runtime.dynamic_supervisor import DynamicSupervisor
 from actorfsm.runtime.mailbox import Mailbox
-from actorfsm.runtime.timers import DeadlineWheel
 from actorfsm.runtime.turn import CURRENT, Turn
 
 if TYPE_CHECKING:

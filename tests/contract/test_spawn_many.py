@@ -25,12 +25,14 @@ from actorfsm import (
     Snapshot,
     SpawnReport,
     StaleTurn,
+    StateTimeout,
     SystemStopping,
     Veto,
     Vetoed,
     WrongThread,
     after_transition,
     on_enter,
+    on_timeout,
     transition,
 )
 
@@ -587,6 +589,51 @@ def test_a_sink_that_raises_does_not_hurt_a_birth(lamp: Any, sim: Any, system_of
         async with system_of(lamp, services=Notes(), trace=bad) as system:
             assert await system.spawn_many(lamp, ["a", "b"]) == SpawnReport(2, {})
             assert system.stats().sinks_failed >= 2
+
+    sim(scenario)
+
+
+class Stillborn(Machine[State], initial=State.LIT, final=(State.LIT,)):
+    """Its life is over when it begins."""
+
+
+class Timed(Machine[State], initial=State.WAITING):
+    """A timer starts at its birth, with no hook."""
+
+    @on_timeout(State.WAITING, after=5, to=State.LIT)
+    async def late(self, event: StateTimeout) -> None: ...
+
+    @transition(State.LIT, to=State.WAITING)
+    async def light(self, event: Light) -> int:
+        return 1
+
+
+@pytest.mark.rule("C18")
+@pytest.mark.rule("C20")
+def test_what_else_happens_at_a_birth_happens_here_too(sim: Any, system_of: Any) -> None:
+    async def scenario() -> None:
+        async with system_of(Timed, Stillborn) as system:
+            await system.spawn_many(Timed, ["t-1", "t-2"])
+            await system.spawn_many(Stillborn, ["s-1"])
+            assert (await system.watch("s-1")).reason == "finished"
+            await asyncio.sleep(4)
+            assert system.ids(Timed, state=State.WAITING) == ["t-1", "t-2"]
+            await asyncio.sleep(2)
+            assert system.ids(Timed, state=State.LIT) == ["t-1", "t-2"]
+            assert [entry.event_type for entry in system.transitions("t-1")] == ["Spawn", "StateTimeout"]
+
+    sim(scenario)
+
+
+@on_every_kind
+def test_the_ring_of_the_last_transitions_knows_every_birth(lamp: Any, sim: Any, system_of: Any) -> None:
+    async def scenario() -> None:
+        async with system_of(lamp, services=Notes()) as system:
+            await system.spawn_many(lamp, ["a", "b"])
+            seen = sorted(
+                (row.machine_id, row.event_type, row.outcome, row.target) for row in system.transitions()
+            )
+            assert seen == [(machine_id, "Spawn", "committed", "WAITING") for machine_id in ("a", "b")]
 
     sim(scenario)
 

@@ -31,6 +31,7 @@ from actorfsm import (
     ReadOnly,
     RestartPolicy,
     StaleTurn,
+    SystemFailed,
     SystemStopping,
     Unhandled,
     Vetoed,
@@ -40,6 +41,7 @@ from actorfsm import (
     postpone,
     transition,
 )
+from actorfsm.runtime import perform
 from tests.contract.test_bad_input import in_thread
 
 pytestmark = pytest.mark.rule("C10")
@@ -195,6 +197,28 @@ def test_who_comes_after_the_end_of_the_system_is_told_for_which_machine_and_eve
     sim(scenario)
 
 
+def test_who_meets_a_fault_of_the_runtime_is_told_for_which_machine_and_event(
+    system_of: Callable[..., Any], sim: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        with pytest.raises(SystemFailed):  # noqa: PT012 -- the failure comes out at the end of the system
+            async with system_of(Worker, services={}) as system:
+                await system.spawn(Worker, "w")
+                monkeypatch.setattr(perform, "committed", broken)
+                struck = await refused(SystemFailed, system.ask("w", Do(n=1)))
+                monkeypatch.undo()
+                assert about(struck) == ("w", Do(n=1))
+                assert type(struck.__cause__) is ZeroDivisionError
+                after = await refused(SystemFailed, system.ask("w", Do(n=2)))
+                assert about(after) == ("w", Do(n=2))
+                assert type(after.__cause__) is ZeroDivisionError
+
+    def broken(*arguments: Any) -> None:
+        raise ZeroDivisionError
+
+    sim(scenario)
+
+
 def test_who_finds_no_room_is_told_for_which_machine_and_event(run: Callable[..., None]) -> None:
     async def scenario(system: Any, scripts: Any) -> None:
         scripts["nap"] = nap
@@ -209,7 +233,8 @@ def test_who_finds_no_room_is_told_for_which_machine_and_event(run: Callable[...
         busy = system.tell("v", Do(script="nap"))
         await asyncio.sleep(1)
         waits = system.tell("v", Do(n=1))
-        assert about(await refused(MailboxFull, system.tell("v", Do(n=4)))) == ("v", Do(n=4))
+        late = system.tell("v", Do(n=4))
+        assert about(await refused(MailboxFull, late)) == ("v", Do(n=4))
         await busy
         await waits
 

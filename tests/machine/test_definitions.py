@@ -1071,3 +1071,30 @@ def test_two_classes_that_are_spawned_do_not_contradict_each_other() -> None:
     class Ledger(Machine[State], initial=State.A): ...
 
     ActorSystem(Order, Ledger)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("id", "state", "services", "now", "idempotency_key", "tell", "ask", "next_event", "stop"),
+        *("start_timer", "cancel_timer", "start_job", "watch", "unwatch"),
+    ],
+)
+def test_no_field_and_no_method_takes_a_name_that_a_machine_has_itself(name: str) -> None:
+    with pytest.raises(DefinitionError, match=rf"^Order\.{name}: .* rename the field"):
+        type(Machine)("Order", (Machine,), {"__module__": __name__, "__annotations__": {name: int}})
+    with pytest.raises(DefinitionError, match=rf"^Order\.{name}: .* rename the member"):
+        type(Machine)("Order", (Machine,), {"__module__": __name__, name: lambda self: None})
+
+
+def test_states_and_transitions_are_shown_by_their_names() -> None:
+    class Order(Machine[State], initial=State.A): ...
+
+    root = definition_of(Order).root
+    born = root.choices[Spawn][0]
+    assert (repr(root), repr(root.children)) == ("<state (unborn)>", "[<state A>, <state B>]")
+    assert repr(born) == "<spawn: (unborn) -> A>"
+    assert [repr(edge) for edge in definition_of(Order).states[State.B].choices[TransitionRequested]] == [
+        "<request_transition: B -> A>",
+        "<request_transition: B -> B>",
+    ]

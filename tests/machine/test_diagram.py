@@ -6,14 +6,15 @@ import dataclasses
 import pickle
 import shutil
 import subprocess
+from datetime import timedelta
 from enum import Enum, StrEnum, auto
 from typing import Any
 
 import pytest
 
-from actorfsm import STAY, DefinitionError, Event, Machine, postpone, transition
+from actorfsm import STAY, DefinitionError, Event, Machine, StateTimeout, on_timeout, postpone, transition
 from actorfsm.machine.definition import Transition
-from actorfsm.machine.diagram import ReactionKind, diagram_of
+from actorfsm.machine.diagram import ReactionKind, diagram_of, duration
 from actorfsm.machine.machine import definition_of
 from actorfsm.machine.snapshot import Snapshot
 from examples.orders.order import Order
@@ -176,6 +177,42 @@ def test_every_choice_of_the_definition_is_in_the_picture_and_nothing_else(machi
 def test_a_picture_is_the_same_each_time_and_does_not_end_its_last_line(spec: str) -> None:
     assert format(Order, spec) == f"{Order:{spec}}"
     assert not format(Order, spec).endswith("\n")
+
+
+class Ready(Machine[Status], initial=Status.OPEN, final=(Status.CLOSED,)):
+    @on_timeout(Status.OPEN, after=timedelta(hours=1, minutes=30), to=Status.ASSIGNED)
+    def remind(self, event: StateTimeout) -> None: ...
+
+    @on_timeout(Status.OPEN, Status.ASSIGNED, after=timedelta(days=2), to=Status.CLOSED, when=is_paid)
+    def give_up(self, event: StateTimeout) -> None: ...
+
+    @on_timeout(Status.ASSIGNED, after=0.25, to=STAY)
+    def look(self, event: StateTimeout) -> None: ...
+
+
+def test_timeouts_are_shown_with_their_times() -> None:
+    assert format(Ready, "mermaid").splitlines()[1:] == [
+        '    state "OPEN" as OPEN',
+        '    state "ASSIGNED" as ASSIGNED',
+        "    ASSIGNED : after 0.25 s / stay",
+        '    state "CLOSED" as CLOSED',
+        "    [*] --> OPEN : Spawn",
+        "    OPEN --> ASSIGNED : after 1 h 30 min",
+        "    OPEN --> CLOSED : after 2 d [is_paid]",
+        "    ASSIGNED --> CLOSED : after 2 d [is_paid]",
+        "    CLOSED --> [*]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        *[(0, "0 s"), (0.25, "0.25 s"), (59, "59 s"), (60, "1 min"), (61.5, "1 min 1.5 s")],
+        *[(3_600, "1 h"), (90_061, "1 d 1 h 1 min 1 s")],
+    ],
+)
+def test_a_time_is_given_in_units_that_are_read_easily(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
 
 
 # -- a snapshot -----------------------------------------------------------------------------------------------------

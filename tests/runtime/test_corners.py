@@ -8,13 +8,29 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from actorfsm import Event, HookFailed, Machine, SystemFailed, Unhandled, transition
+from actorfsm import (
+    AskTimeout,
+    Directive,
+    Event,
+    Expired,
+    HookFailed,
+    Limits,
+    Machine,
+    MailboxPolicy,
+    NoSuchMachine,
+    Overflow,
+    RestartPolicy,
+    SystemFailed,
+    Unhandled,
+    after_transition,
+    transition,
+)
 from actorfsm.runtime import dispatcher as dispatcher_module
 from actorfsm.runtime.dispatcher import Dispatcher
 from actorfsm.runtime.reply import safe_text
 from actorfsm.testing.loop import SimLoop
-from tests.contract.lamp import Birth, Count, State, lamp_of
-from tests.contract.paths import Path, Script, Style, on_every_path, until
+from tests.contract.lamp import Birth, Count, State, Stubborn, Switch, Trace, lamp_of, raising
+from tests.contract.paths import Path, Script, Style, on_every_async_path, on_every_path, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -235,3 +251,269 @@ def test_a_turn_that_is_left_when_its_loop_is_gone_ends_without_touching_anythin
     task.get_coro().close()
     assert system._parts.counters.outcomes == outcomes
     loop.abandon()
+
+
+# -- what mutants of the runtime have shown to be untested -----------------------------------------------------------
+
+
+@pytest.mark.rule("C13")
+@on_every_async_path
+def test_after_a_hook_that_was_left_behind_no_other_hook_of_that_turn_runs_and_no_turn_is_disturbed(
+    path: Path, sim: Callable[..., None]
+) -> None:
+    class Two(lamp_of(path.style)):  # type: ignore[misc]
+        @after_transition(State.ON)
+        async def second(self, old: State, new: State, event: Event) -> None:
+            called.append("second")
+
+    called: list[str] = []
+
+    async def scenario() -> None:
+        called.clear()
+        stubborn = Stubborn()
+        script = Script(after=stubborn)
+        async with path.system(Two, services=script, limits=Limits(grace_s=0.5)) as system:
+            lamp = await system.spawn(Two, "lamp")
+            await lamp.ask(Switch())
+            await asyncio.sleep(5)
+            running = 0
+
+            async def alone(machine: Any) -> None:
+                nonlocal running
+                running += 1
+                assert running == 1
+                await asyncio.sleep(0.5)
+                running -= 1
+
+            script.does = {"count": alone}
+            counts = [lamp.tell(Count(n=n)) for n in range(3)]
+            await asyncio.sleep(0.25)
+            await stubborn.let_go()  # while the first of them is handled
+            assert [(await count).kind for count in counts] == ["committed"] * 3
+            assert called == []
+
+    sim(scenario)
+
+
+@pytest.mark.rule("C12")
+def test_as_many_asks_are_handled_at_once_as_the_budget_of_a_step_allows(sim: Callable[..., None]) -> None:
+    async def scenario() -> None:
+        path = Path(Style.PLAIN, inline=True)
+        lamp_class = lamp_of(path.style)
+        for budget in (2, 3):
+            async with path.system(
+                lamp_class, services=Script(), limits=Limits(turns_per_step=budget)
+            ) as system:
+                lamp = await system.spawn(lamp_class, "lamp")
+                await asyncio.sleep(1)
+                assert system.stats().turns_plain == 1
+                for _ in range(budget + 1):
+                    await lamp.ask(Count())
+                assert (system.stats().turns_plain, system.stats().turns_queued) == (1 + budget, 1)
+
+    sim(scenario)
+
+
+@pytest.mark.rule("C12")
+def test_asks_are_handled_at_once_as_deep_as_the_limit_allows(sim: Callable[..., None]) -> None:
+    async def scenario() -> None:
+        path = Path(Style.PLAIN, inline=True)
+        lamp_class = lamp_of(path.style)
+        async with path.system(lamp_class, services=Script(), limits=Limits(inline_depth=1)) as system:
+            lamp = await system.spawn(lamp_class, "lamp")
+            assert await lamp.ask(Count()) == 1
+            path.assert_taken(system, 2)
+
+    sim(scenario)
+
+
+@pytest.mark.rule("C6")
+@on_every_async_path
+def test_an_event_that_found_room_and_then_expires_has_expired(path: Path, sim: Callable[..., None]) -> None:
+    async def scenario() -> None:
+        async def nap(machine: Any) -> None:
+            await asyncio.sleep(10)
+
+        lamp_class = lamp_of(
+            path.style,
+            hook_timeout=100,
+            mailbox=MailboxPolicy(capacity=1, overflow=Overflow.WAIT),
+        )
+        async with path.system(lamp_class, services=Script(count=nap)) as system:
+            lamp = await system.spawn(lamp_class, "lamp")
+            told = [lamp.tell(Count(n=0))]
+            await asyncio.sleep(1)
+            told.append(lamp.tell(Count(n=1)))
+            told.append(lamp.tell(Count(n=2), timeout=15))  # finds room after 10 s
+            assert [(await receipt).kind for receipt in told] == ["committed", "committed", "expired"]
+            assert (system.stats().outcomes["expired"], system.stats().refused) == (1, 0)
+            assert [letter.event for letter in system.dead_letters] == []
+            assert system.stats().balance == 0
+
+    sim(scenario)
+
+
+@pytest.mark.rule("C16")
+def test_restarts_that_are_older_than_the_period_are_forgotten_one_by_one(sim: Callable[..., None]) -> None:
+    async def scenario() -> None:
+        path = Path(Style.ASYNC, inline=True)
+        lamp_class = lamp_of(
+            path.style,
+            on_failure={ValueError: Directive.RESTART},
+            restart=RestartPolicy(max_restarts=2, within_s=5, jitter=0),
+        )
+        async with path.system(lamp_class, services=Script(count=raising(ValueError))) as system:
+            lamp = await system.spawn(lamp_class, "lamp")
+            for _ in range(6):  # two within any 5 s
+                lamp.tell(Count())
+                await asyncio.sleep(4)
+            assert (system.quarantined(), lamp.snapshot().incarnation) == ([], 6)
+
+    sim(scenario)
+
+
+@pytest.mark.rule("C16")
+@pytest.mark.parametrize("discard", [True, False])
+def test_the_record_of_a_release_says_whether_the_events_are_gone(
+    discard: bool, sim: Callable[..., None]
+) -> None:
+    async def scenario() -> None:
+        path = Path(Style.ASYNC, inline=True)
+        trace = Trace()
+        lamp_class = lamp_of(
+            path.style,
+            on_failure={ValueError: Directive.RESTART},
+            restart=RestartPolicy(max_restarts=0),
+        )
+        script = Script(count=raising(ValueError))
+        async with path.system(lamp_class, services=script, trace=trace) as system:
+            lamp = await system.spawn(lamp_class, "lamp")
+            with pytest.raises(HookFailed):
+                await lamp.ask(Count())
+            system.release("lamp", discard=discard)
+        (released,) = [record for record in trace if record.name == "released"]
+        assert released.reason == ("without the events that were held" if discard else "")
+
+    sim(scenario)
+
+
+@pytest.mark.rule("C13")
+@pytest.mark.parametrize("place", ["before", "body"])
+def test_an_event_that_was_interrupted_is_a_dead_letter(place: str) -> None:
+    systems: list[Any] = []
+    trace = Trace()
+
+    async def scenario() -> None:
+        path = Path(Style.ASYNC, inline=True)
+        lamp_class = lamp_of(path.style)
+        script = Script(**{place: raising(KeyboardInterrupt)})
+        async with path.system(lamp_class, services=script, trace=trace) as system:
+            systems.append(system)
+            lamp = await system.spawn(lamp_class, "lamp")
+            lamp.tell(Switch(n=3))
+            await asyncio.sleep(30)
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(scenario())
+    assert [(letter.event, letter.reason) for letter in systems[0].dead_letters] == [
+        (Switch(n=3), "interrupted")
+    ]
+    assert [record.reason for record in trace if record.event_type == "Switch"] == ["interrupted"]
+
+
+@pytest.mark.rule("C6")
+@on_every_async_path
+def test_a_machine_whose_askers_deadline_is_over_asks_in_vain_and_at_once(
+    path: Path, sim: Callable[..., None]
+) -> None:
+    async def scenario() -> None:
+        seen: list[Any] = []
+
+        async def nap(machine: Any) -> None:
+            await asyncio.sleep(10)
+
+        async def ask_late(machine: Any) -> None:
+            await asyncio.sleep(2)
+            began = asyncio.get_running_loop().time()
+            with pytest.raises(Expired):
+                await machine.ask("busy", Count(n=9))
+            seen.append(asyncio.get_running_loop().time() - began)
+
+        script = Script(body=ask_late, count=nap)
+        lamp_class = lamp_of(path.style, hook_timeout=100)
+        async with path.system(lamp_class, services=script) as system:
+            lamp = await system.spawn(lamp_class, "lamp")
+            busy = await system.spawn(lamp_class, "busy")
+            napping = busy.tell(Count())
+            with pytest.raises(AskTimeout):
+                await lamp.ask(Switch(), timeout=1)
+            await napping
+            assert [round(waited_s) for waited_s in seen] == [0]
+
+    sim(scenario)
+
+
+@pytest.mark.rule("C8")
+def test_a_birth_that_expires_before_its_turn_leaves_the_id_unknown(sim: Callable[..., None]) -> None:
+    async def scenario() -> None:
+        def block(machine: Any) -> None:
+            asyncio.get_running_loop()._now += 1  # type: ignore[attr-defined]
+
+        path = Path(Style.ASYNC, inline=False)
+        lamp_class = lamp_of(path.style, initial=None)
+        async with path.system(
+            lamp_class, services=Script(birth=block), limits=Limits(turns_per_step=1)
+        ) as system:
+            for number in range(20):
+                system.tell(f"other-{number}", Birth())
+            late = system.tell("lamp", Birth(), timeout=0)
+            assert (await late).kind == "expired"
+            await asyncio.sleep(1)
+            with pytest.raises(NoSuchMachine):
+                await system.ask("lamp", Count())
+            assert "lamp" not in system._parts.registry.actors
+            assert system.stats().balance == 0
+
+    sim(scenario)
+
+
+@pytest.mark.rule("C8")
+@on_every_async_path
+def test_a_duplicate_that_waits_no_longer_has_a_record_that_says_so(
+    path: Path, sim: Callable[..., None]
+) -> None:
+    async def scenario() -> None:
+        async def nap(machine: Any) -> None:
+            await asyncio.sleep(10)
+
+        trace = Trace()
+        lamp_class = lamp_of(path.style, hook_timeout=100)
+        async with path.system(lamp_class, services=Script(count=nap), trace=trace) as system:
+            lamp = await system.spawn(lamp_class, "lamp")
+            first = lamp.tell(Count(), event_id="mine")
+            await asyncio.sleep(1)
+            with pytest.raises(AskTimeout):
+                await lamp.ask(Count(), event_id="mine", timeout=2)
+            await first
+        mine = [(record.name, record.duplicate) for record in trace if record.event_id == "mine"]
+        assert mine == [("expired", True), ("committed", False)]
+
+    sim(scenario)
+
+
+@pytest.mark.rule("C12")
+@on_every_async_path
+def test_what_was_answered_in_time_does_not_wait_for_its_deadline(
+    path: Path, sim: Callable[..., None]
+) -> None:
+    async def scenario() -> None:
+        async def nap(machine: Any) -> None:
+            await asyncio.sleep(0.1)
+
+        lamp_class = lamp_of(path.style)
+        async with path.system(lamp_class, services=Script(count=nap)) as system:
+            lamp = await system.spawn(lamp_class, "lamp")
+            await asyncio.gather(*(lamp.ask(Count(n=n), timeout=1e6) for n in range(5)))
+            assert not any(system._parts.deadlines._buckets.values())
+
+    sim(scenario)

@@ -1,0 +1,147 @@
+"""The command `verify-log`: reads a log from the standard input and says whether it is legal.
+
+Exit status 0: it is. 1: it is not, and the first line that is wrong is named. 2: nothing could be said.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import reduce
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from actorfsm.errors import ActorFSMError
+from actorfsm.machine.machine import definition_of
+from actorfsm.verify_log.laws import Illegal
+from actorfsm.verify_log.lines import BadLine, CutOff, read, shown, split
+from actorfsm.verify_log.replay import Replay
+
+if TYPE_CHECKING:
+    import argparse
+
+    from actorfsm.machine.definition import Definition
+    from actorfsm.trace import Record
+
+__all__ = ["LEGAL", "NOT_LEGAL", "NO_ANSWER", "add_arguments", "verify_log"]
+
+LEGAL: Final = 0
+NOT_LEGAL: Final = 1
+NO_ANSWER: Final = 2
+_PROGRESS_LINES: Final = 100_000
+
+
+class NoAnswer(ActorFSMError):
+    """The log, or a class, cannot be had; the message says what to do."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument(
+        "classes", nargs="+", metavar="module:Class", help="the machine classes that the log names"
+    )
+    parser.add_argument(
+        "--partial", action="store_true", help="the log may begin in the middle, and its last line be cut off"
+    )
+    parser.add_argument(
+        "--runs",
+        action="store_true",
+        help="several runs of a program wrote to it, so that a machine may be born anew",
+    )
+    parser.add_argument(
+        "--mixed", action="store_true", help="other loggers wrote to it too; their lines are passed over"
+    )
+
+
+def verify_log(options: argparse.Namespace, log: IO[bytes], out: IO[str], err: IO[str]) -> int:
+    """Verify a log.
+
+    Args:
+        options: What `add_arguments` declares.
+        log: The log.
+        out: Where the verdict goes.
+        err: Where progress goes, if it is a terminal, and what is wrong with the arguments.
+
+    Returns:
+        The exit status.
+    """
+    try:
+        if log.isatty():
+            raise NoAnswer("the log is read from the standard input: add `< log.jsonl`")
+        replay = Replay(
+            [_definition(path) for path in options.classes], partial=options.partial, runs=options.runs
+        )
+        return _verify(options, replay, log, out, err)
+    except NoAnswer as error:
+        err.write(f"verify-log: {error}\n")
+    except OSError as error:
+        err.write(f"verify-log: the log cannot be read: {error.strerror or error}\n")
+    return NO_ANSWER
+
+
+def _verify(options: argparse.Namespace, replay: Replay, log: IO[bytes], out: IO[str], err: IO[str]) -> int:
+    show_progress = err.isatty()
+    number = others = 0
+    for number, line in enumerate(split(log), start=1):
+        record: Record | None = None
+        try:
+            record = read(line)
+            if record is not None:
+                replay.see(record)
+            elif options.mixed:
+                others += 1
+            else:
+                raise BadLine("no record of a machine: if other loggers write to the log too, pass --mixed")
+        except CutOff as error:
+            if not options.partial:
+                out.write(f"line {number:,}: {error}\n")
+                return NOT_LEGAL
+            others += 1
+        except (BadLine, Illegal) as error:
+            out.write(f"line {number:,}: {_what(record)}{error}\n")
+            return NOT_LEGAL
+        if show_progress and number % _PROGRESS_LINES == 0:
+            err.write(f"\r{number:,} lines")
+            err.flush()
+    if show_progress and number >= _PROGRESS_LINES:
+        err.write("\r\x1b[K")
+    if number == others:
+        raise NoAnswer(
+            "the log has no record: is it the right file? A JSONLines sink holds lines back until flush() or close()"
+        )
+    passed = f" ({others:,} of others passed over)" if others else ""
+    out.write(
+        f"legal: {number:,} lines{passed}, {replay.commits:,} transitions of {replay.machines:,} machines\n"
+    )
+    return LEGAL
+
+
+def _what(record: Record | None) -> str:
+    if record is None:
+        return ""
+    words = (record.machine, record.machine_id, record.name, record.event_type, record.event_id)
+    return " ".join(shown(word) for word in words if word) + ": "
+
+
+def _definition(path: str) -> Definition:
+    """Return the definition of the machine class that is named `module:Class`.
+
+    Raises:
+        NoAnswer: There is none.
+    """
+    module_name, colon, name = path.partition(":")
+    if not (module_name and colon and name):
+        raise NoAnswer(f"{shown(path)}: name a machine class as module:Class, for example shop.orders:Order")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # noqa: BLE001 -- a module may raise anything when it is imported
+        raise NoAnswer(
+            f"{shown(module_name)} cannot be imported ({type(error).__name__}: {shown(str(error), 200)}); run this in "
+            "the folder or environment in which your program runs"
+        ) from None
+    try:
+        found: Any = reduce(getattr, name.split("."), module)
+    except AttributeError:
+        raise NoAnswer(f"{shown(module_name)} has no {shown(name)}") from None
+    try:
+        return definition_of(found)
+    except ActorFSMError as error:
+        raise NoAnswer(str(error)) from None
