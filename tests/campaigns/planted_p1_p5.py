@@ -219,10 +219,10 @@ def deadlines_pass_a_second_early(patch: pytest.MonkeyPatch) -> None:
 
 @found_by("P5")
 def a_release_forgets_to_wake_the_machine(patch: pytest.MonkeyPatch) -> None:
-    go_on = DynamicSupervisor._go_on
+    go_on = DynamicSupervisor.go_on
 
     def forgets(self: DynamicSupervisor, actor: Any) -> None:
         if actor.rare is None or actor.rare.pause_key or actor.mailbox is None:
             go_on(self, actor)
 
-    put(patch, DynamicSupervisor, "_go_on", forgets)
+    put(patch, DynamicSupervisor, "go_on", forgets)
