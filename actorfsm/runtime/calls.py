@@ -156,9 +156,9 @@ class Calls:
 
     def give_up(self, answer: Answer[Any]) -> None:
         """Let nobody wait on the loop for an answer that was cancelled."""
-        if self._loop is not None and not self._closed and not self._forked:
+        if not self._forked:
             with suppress(RuntimeError):  # the loop has been closed: nobody waits there
-                self._loop.call_soon_threadsafe(self._cancel, answer, context=self._context)
+                self._parts.loop.call_soon_threadsafe(self._cancel, answer, context=self._context)
 
     def check_may_wait(self) -> None:
         """Refuse to wait where the answer could never come.

@@ -1,6 +1,6 @@
 """The watchdog: names the line that blocks the event loop, which no deadline can interrupt.
 
-A daemon thread of each running system asks the loop for a sign of life, four times in the time that it may be silent.
+A daemon thread of each running system asks the loop for a sign of life, twice in the time that it may be silent.
 If none comes it looks at the stack of the loop's thread. What it finds is reported from the loop once that is back, and
 once for each line; if the loop does not come back, the stack goes to stderr.
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LoopBlocked", "Watchdog"]
 
-LOOKS: Final = 4
+LOOKS: Final = 2
 """How often the thread looks within the time that the loop may be silent."""
 STUCK: Final = 20
 """After how many times that long the stack goes to stderr: 5 s by default."""

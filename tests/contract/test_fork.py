@@ -5,19 +5,22 @@ Each scenario is a program of its own: the tests' process has threads, and a for
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import subprocess
 import sys
 import textwrap
+import threading
 from random import Random
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 
-from actorfsm import ActorSystem
+from actorfsm import ActorSystem, WrongProcess
 from actorfsm.runtime import fork
-from tests.contract.lamp import lamp_of
+from tests.contract.lamp import Count, Later, lamp_of
 from tests.contract.paths import Script, Style
 
 pytestmark = [
@@ -193,3 +196,28 @@ def test_a_system_that_was_not_started_gets_ids_of_its_own_in_the_child() -> Non
     assert second._parts.ids.run_id == run_id
     first._parts.forked()
     assert first._parts.ids.run_id != run_id
+
+
+def test_what_a_child_finds_can_be_seen_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same as in a child, without one."""
+    lamp_class = lamp_of(Style.ASYNC)
+
+    async def main() -> None:
+        async with ActorSystem(lamp_class, services=Script(), trace=None) as system:
+            await system.spawn(lamp_class, "lamp")
+            waiting = system.threadsafe.ask("lamp", Later())
+            calls, door = system._parts.calls, system._parts.door
+            monkeypatch.setattr(fork, "_WATCHED", WeakSet([system._parts]))
+            fork._in_child()
+            with pytest.raises(WrongProcess):
+                system.tell("lamp", Count())
+            with pytest.raises(WrongProcess):
+                system.threadsafe.tell("lamp", Count())
+            with pytest.raises(WrongProcess):
+                waiting.result()
+            assert waiting.cancel()
+            calls._forked, door._thread = False, threading.get_ident()
+            await system.shutdown(queues="abandon")
+            assert system.stats().balance == 0
+
+    asyncio.run(main())
