@@ -186,6 +186,8 @@ class Watchdog:
                     "loop_blocked",
                     "" if actor is None else actor.kind.name,
                     found.machine_id or "",
+                    0 if actor is None else actor.incarnation,
+                    0 if actor is None else actor.seq,
                     hook=found.hook,
                     reason=f"{found.file}:{found.line} in {found.function} blocked the event loop for at least "
                     f"{found.seconds:.2f} s: await what waits, or give it to a thread",

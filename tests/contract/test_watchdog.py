@@ -73,6 +73,7 @@ def test_a_hook_that_blocks_is_named_with_its_line_its_machine_and_how_long() ->
     asyncio.run(main())
     (record,) = blocked(trace)
     assert (record.machine, record.machine_id, record.hook) == ("Lamp", "lamp", "enter")
+    assert (record.incarnation, record.seq, record.event_type) == (0, 2, "")
     assert f"{__file__}:{LINES['first_site']} in first_site blocked the event loop" in record.reason
     assert 0.05 <= record.run_s < 20
     (seen,) = told
