@@ -56,7 +56,9 @@ LONG_S = 30.0
 def on_a_real_loop(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run on asyncio's own loop, with real threads; a call that blocks the loop fails."""
     with blockbuster_ctx("actorfsm") as watch:
-        watch.functions["threading.Lock.acquire"].deactivate()  # the start of the watchdog takes one, for a moment
+        watch.functions[
+            "threading.Lock.acquire"
+        ].deactivate()  # the start of the watchdog takes one, for a moment
         asyncio.run(main())
 
 
