@@ -8,6 +8,7 @@ cancelled at any await: stopping again goes on where it was.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -26,6 +27,8 @@ from actorfsm.runtime.tree import TreeNode
 from actorfsm.trace import Record
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from actorfsm.runtime.kind import Kind
     from actorfsm.runtime.parts import Parts
     from actorfsm.runtime.supervisor import LiveSupervisor
@@ -38,9 +41,13 @@ Status: TypeAlias = Literal[
 ]
 
 CLASS_SHUTDOWN_S: Final = 5.0
+"""How long the machines of a class may take to finish their events at hand, in seconds."""
+
+_LOOK_AGAIN_S: Final = 0.05
+"""How long to wait at least before the next look at hooks that were interrupted, in seconds."""
 
 
-class LiveChild:
+class LiveChild(ABC):
     """What all children have in common.
 
     Attributes:
@@ -72,19 +79,19 @@ class LiveChild:
         self.backoff = Backoff()
         self.pause_key = 0
 
+    @abstractmethod
     async def start(self) -> None:
         """Start it, and return when it has started.
 
         Raises:
             Exception: It did not start; nothing of it runs.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     async def stop(self) -> None:
         """Stop it within its deadline. What has mail keeps it for the next start."""
-        raise NotImplementedError
 
-    def give_up(self) -> None:
+    def give_up(self) -> None:  # noqa: B027 -- services have nothing to give up
         """Follow the decision that it is not started again: what waits for it is answered."""
 
     def view(self) -> TreeNode:
@@ -103,7 +110,7 @@ class LiveChild:
                 self.record("restarted")
         self.status = "starting"
 
-    def renewed(self) -> None:
+    def renewed(self) -> None:  # noqa: B027 -- only an actor knows its incarnation, too
         """Follow the beginning of a new incarnation."""
 
     def has_started(self) -> None:
@@ -185,11 +192,10 @@ class ServiceChild(LiveChild):
         if run is not None:
             self.is_stopping()
             run.is_stopping = True
+            run.task.cancel()
+            await asyncio.wait([run.task], timeout=self._shutdown_s)
             if not run.task.done():
-                run.task.cancel()
-                await asyncio.wait([run.task], timeout=self._shutdown_s)
-                if not run.task.done():
-                    self.parts.keep(run.task, self.name)
+                self.parts.keep(run.task, self.name)
             self._run = None
         self.has_stopped()
 
@@ -370,15 +376,11 @@ class MachineChild(LiveChild):
                 return self._turn_of(actor) is None  # the system stops: its turn may still run
             return actor.status != RUNNING
 
-        if await parts.until(is_over, self._shutdown_s):
-            return
-        turn = self._turn_of(actor)
-        if turn is not None and turn.interruption is None:
-            parts.dispatcher.interrupt(turn, "stopping" if parts.stopping else "supervisor")
-        if not await parts.until(is_over, parts.limits.grace_s):
+        def turns() -> list[Turn]:
             turn = self._turn_of(actor)
-            if turn is not None:
-                parts.dispatcher.leave_behind(turn)
+            return [] if turn is None else [turn]
+
+        await _until_quiet(parts, is_over, turns, self._shutdown_s)
 
     def _turn_of(self, actor: Actor) -> Turn | None:
         return next((turn for turn in self.parts.dispatcher.running_turns() if turn.actor is actor), None)
@@ -393,8 +395,8 @@ class MachineChild(LiveChild):
 
     def birth_failed(self) -> None:
         """Follow a birth that was refused or failed: what waits is kept for the next attempt."""
-        if self._actor is not None:
-            self._keep(self._actor)
+        assert self._actor is not None  # noqa: S101 -- it was about to be born
+        self._keep(self._actor)
 
     def finished(self) -> None:
         """Follow the entry into a final state: a normal exit. A machine that is not born anew stays addressable."""
@@ -453,17 +455,11 @@ class ClassChild(LiveChild):
 
     async def stop(self) -> None:
         """Let the events at hand be finished, within a deadline; then hold all machines, their mail is kept."""
-        parts, dispatcher = self.parts, self.parts.dispatcher
+        parts = self.parts
         self.is_stopping()
         if not parts.stopping:
             self._kind.supervisor.hold_all()
-        if parts.stopping or not await parts.until(self._is_quiet, CLASS_SHUTDOWN_S):
-            for turn in self._turns():
-                if turn.interruption is None:
-                    dispatcher.interrupt(turn, "stopping" if parts.stopping else "supervisor")
-            if not await parts.until(self._is_quiet, parts.limits.grace_s):
-                for turn in self._turns():
-                    dispatcher.leave_behind(turn)
+        await _until_quiet(parts, self._is_quiet, self._turns, 0.0 if parts.stopping else CLASS_SHUTDOWN_S)
         self.has_stopped()
 
     def give_up(self) -> None:
@@ -486,3 +482,18 @@ class ClassChild(LiveChild):
 
     def _is_quiet(self) -> bool:
         return not self._turns()
+
+
+async def _until_quiet(
+    parts: Parts, is_over: Callable[[], bool], turns: Callable[[], list[Turn]], timeout_s: float
+) -> None:
+    """Wait until the turns are over. After the time given each hook is interrupted, and then has only the grace.
+
+    A turn has an end, for it has only so many hooks; one that does not end when it is cancelled is left behind by the
+    sweeper.
+    """
+    while not await parts.until(is_over, timeout_s):
+        for turn in turns():
+            if turn.interruption is None:
+                parts.dispatcher.interrupt(turn, "stopping" if parts.stopping else "supervisor")
+        timeout_s = max(parts.limits.grace_s, _LOOK_AGAIN_S)
