@@ -36,14 +36,25 @@ class Life:
         given: What was committed under explicit event ids, the newest: when, and the transition.
         numbered: The same for the ids that the runtime gives.
         refused: The newest events that were not committed: the outcome and the states.
-        reborn: Whether the id had a life before, whose hooks beside the machine may still be heard of.
+        former: The life before, if the id had one: its hooks beside the machine may still be heard of.
         last: The event id of the last commit.
         failed_afters: The after-hooks of the last commit that failed.
     """
 
     __slots__ = (
-        *("ended", "failed_afters", "given", "held", "incarnation", "last", "law", "numbered", "refused"),
-        *("reborn", "seq", "state", "stopped", "whole"),
+        *(
+            "ended",
+            "failed_afters",
+            "former",
+            "given",
+            "held",
+            "incarnation",
+            "last",
+            "law",
+            "numbered",
+            "refused",
+        ),
+        *("seq", "state", "stopped", "whole"),
     )
 
     def __init__(self, law: Law, state: str | None, seq: int, incarnation: int, *, whole: bool) -> None:
@@ -54,7 +65,7 @@ class Life:
         self.whole = whole
         self.held: bool | None = False if whole else None
         self.stopped = False
-        self.reborn = False
+        self.former: Life | None = None
         self.ended = 0
         self.given: dict[str, tuple[int, str | None, str | None]] = {}
         self.numbered: dict[str, tuple[int, str | None, str | None]] = {}
@@ -81,6 +92,12 @@ class Life:
         self.refused[record.event_id] = (record.name, record.source, record.target)
         if len(self.refused) > RECENT:
             del self.refused[next(iter(self.refused))]
+
+    def follow(self, former: Life) -> None:
+        """Begin after a former life of the same id; what was before that one is forgotten."""
+        if former.former is not None:
+            former.former, former.whole = None, False
+        self.former = former
 
     def find(self, event_id: str) -> tuple[int, str | None, str | None] | None:
         """Return the commit of an event id, if it is remembered."""

@@ -23,9 +23,12 @@ __all__ = ["Replay"]
 
 _HANDLED: Final = frozenset({"committed", "vetoed", "unhandled", "failed"})
 """Outcomes that a turn gives."""
+_OF_THE_HELD: Final = frozenset({"expired", "dead_lettered", "restarted"})
+"""What befalls a machine of the supervision tree that is stopped: its mail is kept for the next incarnation."""
 _OUTCOMES: Final = _HANDLED | {"expired", "dead_lettered"}
-_OF_THE_MACHINE: Final = frozenset({"restarted", "quarantined", "released", "stopped"})
-_UNBORN: Final = "(unborn)"
+_OF_THE_MACHINE: Final = frozenset(
+    {"started", "restarted", "quarantined", "released", "suspended", "resumed", "stopped"}
+)
 
 
 class Replay:
@@ -87,18 +90,18 @@ class Replay:
     def _life(self, law: Law, record: Record) -> Life | None:
         """Return what is known of the machine; None if it is not born, which the record agrees with."""
         life = self._lives.get(record.machine_id)
-        if life is not None and record.source is None and self._runs:
-            life = None
-        if life is not None and not life.stopped:
-            if record.source is None:
+        if life is not None and record.source is None and (life.state is not None or life.stopped):
+            if not (life.stopped or self._runs):
                 raise Illegal(f"is for a machine that is not born, but it is, and is in {life.state}")
+            return None
+        if life is not None:
             if life.law is not law:
                 raise Illegal(f"the id belongs to a {life.law.name}")
+            if life.stopped and record.name not in _OF_THE_HELD:
+                raise Illegal("the machine was stopped, and has not been born or restarted since")
             return life
         if record.source is None:
             return None
-        if life is not None:
-            raise Illegal("the machine was stopped, and has not been born since")
         if not self._partial:
             raise Illegal(
                 f"begins in {shown(record.source)}, but the machine has not been born: if the log begins in the "
@@ -136,9 +139,10 @@ class Replay:
             life.refuse(record)
 
     def _born(self, law: Law, machine_id: str) -> Life:
-        reborn = machine_id in self._lives
+        former = self._lives.get(machine_id)
         life = self._lives[machine_id] = Life(law, None, 0, 0, whole=True)
-        life.reborn = reborn
+        if former is not None:
+            life.follow(former)
         return life
 
     def _commit(self, life: Life, record: Record) -> None:
@@ -156,7 +160,7 @@ class Replay:
     def _duplicate(self, law: Law, record: Record) -> None:
         """Check an event that was answered with the outcome of an earlier one with the same id."""
         life = self._lives.get(record.machine_id)
-        if life is None or life.stopped:
+        if life is None:
             if record.name == "committed" and not self._partial:
                 raise Illegal("is a duplicate of a commit, but the machine is not born")
             return
@@ -167,9 +171,9 @@ class Replay:
             return  # its own deadline, or it had waited outside with the event that it joined
         known = life.refused.get(record.event_id)
         commit = life.find(record.event_id)
-        if record.name == "committed" and commit is not None:
+        if commit is not None and (known is None or record.name == "committed"):
             known = ("committed", *commit[1:])
-        if known is None and life.whole and len(life.refused) < RECENT:
+        if known is None and life.whole and (record.name == "committed" or len(life.refused) < RECENT):
             raise Illegal(f"is a duplicate, but no event {shown(record.event_id)} has ended here")
         if known is not None and known != (record.name, record.source, record.target):
             raise Illegal(f"is a duplicate of an event that was {known[0]}, from {known[1]} to {known[2]}")
@@ -186,9 +190,11 @@ class Replay:
             if not self._partial:
                 raise Illegal("an after-hook ran, but the machine has not been born")
         elif beside:
-            commit = life.find(record.event_id)
-            certain = life.whole and not life.reborn
-            if commit[1:] != (record.source, record.target) if commit else certain:
+            lives = [life] if life.former is None else [life, life.former]
+            commits = [one.find(record.event_id) for one in lives]
+            states = (record.source, record.target)
+            found = any(commit is not None and commit[1:] == states for commit in commits)
+            if not found and (any(commits) or all(one.whole for one in lives)):
                 raise Illegal(f"an after-hook ran, but event {shown(record.event_id)} was not committed")
         elif life.last or life.whole:
             self._held_after_hook(life, record)
@@ -210,20 +216,17 @@ class Replay:
         if record.source is None and record.machine not in self._laws:
             return  # a supervisor or a service
         law = self._law(record)
-        name = record.name
-        if record.source == _UNBORN and name == "stopped":
-            life = self._lives.get(record.machine_id)
-            if life is not None and not life.stopped:
-                raise Illegal(f"was stopped before its birth, but it is born, and is in {life.state}")
-            return
-        if record.source is None or record.source != record.target:
+        if record.source != record.target:
             raise Illegal(f"leads from {record.source} to {record.target}, but it changes no state")
+        if record.source is None:
+            self._unborn(law, record)
+            return
         if record.source not in law.states:
             raise Illegal(f"a {law.name} has no state {shown(record.source)}")
-        life = self._life(law, record)
+        name, life = record.name, self._life(law, record)
         assert life is not None  # noqa: S101 -- the record has a state
         if name in {"restarted", "quarantined"}:
-            if life.held:
+            if life.held and not life.stopped:
                 raise Illegal("the machine is in quarantine, and has not been released")
             if record.incarnation != life.incarnation + 1:
                 raise Illegal(f"incarnation is {record.incarnation}, where {life.incarnation + 1} begins")
@@ -231,8 +234,31 @@ class Replay:
         if name == "released" and life.held is False:
             raise Illegal("the machine is not in quarantine")
         _check_place(life, record, commits=False)
-        life.held = {"quarantined": True, "released": False}.get(name, life.held)
+        life.held = {"quarantined": True, "released": False, "restarted": False}.get(name, life.held)
         life.stopped = name == "stopped"
+
+    def _unborn(self, law: Law, record: Record) -> None:
+        """Follow what befalls a machine of the supervision tree that is not born yet, or is to be born anew."""
+        life = self._lives.get(record.machine_id)
+        if record.name != "restarted":
+            if life is not None and life.state is not None and not life.stopped and not self._runs:
+                raise Illegal(f"is for a machine that is not born, but it is, and is in {life.state}")
+            if life is not None and record.name == "stopped":
+                life.stopped = True
+            return
+        if life is None or (self._runs and record.incarnation != life.incarnation + 1):
+            life = Life(law, None, record.seq, record.incarnation - 1, whole=not self._partial)
+        elif life.state not in {None, *law.finals} and not life.stopped:
+            raise Illegal(f"is to be born anew, but is in {life.state}")
+        if record.incarnation != life.incarnation + 1:
+            raise Illegal(f"incarnation is {record.incarnation}, where {life.incarnation + 1} begins")
+        if record.seq not in {0, life.seq}:
+            raise Illegal(f"seq is {record.seq}, where it must be {life.seq}, or 0 if nothing was kept")
+        if record.seq != life.seq:  # nothing was kept
+            former, life = life, Life(law, None, 0, life.incarnation, whole=life.whole)
+            life.follow(former)
+        life.state, life.incarnation, life.held, life.stopped = None, record.incarnation, False, False
+        self._lives[record.machine_id] = life
 
 
 def _check_place(life: Life, record: Record, *, commits: bool) -> None:

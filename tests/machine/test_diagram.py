@@ -147,6 +147,7 @@ def test_a_machine_without_transitions_has_one_arrow_for_each_state_not_one_for_
         "    CLOSED --> [*]",
     ]
     assert format(Lamp, "dot").count("->") == 5
+    assert '"end"' not in format(WideNames, "dot")
     assert "| (any)          | TransitionRequested | (any)    |" in format(Lamp, "table").splitlines()
 
 

@@ -246,6 +246,7 @@ changer(
 )
 changer("a restart was a release", ("restarted",), lambda log, n: {"event": "released"})
 changer("an after-hook that there is not", ("after_hook_failed",), lambda log, n: {"hook": "tell_us"})
+changer("an after-hook of no commit", ("after_hook_failed",), lambda log, n: {"event_id": "never"})
 changer("an after-hook of no transition", ("after_hook_failed",), lambda log, n: {"target": "DOOR"})
 changer("a commit that is called a duplicate", ("committed",), lambda log, n: {"duplicate": True})
 
@@ -263,6 +264,16 @@ def an_event_is_committed_twice(log: Log) -> Iterator[Mutant]:
 
 
 @mutation
+def an_after_hook_fails_before_the_commit(log: Log) -> Iterator[Mutant]:
+    for n in where(log, "after_hook_failed"):
+        whose = (log[n]["machine_id"], log[n]["event_id"])
+        found = [m for m in where(log, "committed") if (log[m]["machine_id"], log[m]["event_id"]) == whose]
+        if len(found) == 1:  # in a second life the id may come again
+            for m in found:
+                yield [*log[:m], log[n], *log[m:n], *log[n + 1 :]], m
+
+
+@mutation
 def an_after_hook_fails_twice(log: Log) -> Iterator[Mutant]:
     for n in where(log, "after_hook_failed"):
         if log[n]["hook"] == "tell_them":
@@ -270,6 +281,8 @@ def an_after_hook_fails_twice(log: Log) -> Iterator[Mutant]:
 
 
 for _key, _value in (
+    ("event", "vetoed"),
+    ("event_id", "never"),
     ("target", "DOOR"),
     ("seq", 99),
     ("duplicate", False),

@@ -217,13 +217,77 @@ def test_the_duplicate_of_a_birth_is_legal() -> None:
 
 def test_records_of_supervisors_and_services_are_no_machines() -> None:
     seen(Record("restarted", "service", "poller", 1), Record("stopped", "supervisor", "payments"))
-    assert "changes no state" in refused(Record("stopped", "Parcel", "p"))
+    assert "changes no state" in refused(BIRTH, told("stopped", "SHELF", 1)._replace(target="ROAD"))
 
 
-def test_a_birth_that_is_tried_again_may_be_stopped() -> None:
-    stopped = told("stopped", "(unborn)", 0)
-    seen(stopped)
-    assert "it is born, and is in SHELF" in refused(BIRTH, stopped)
+def anew(name: str, seq: int, incarnation: int) -> Record:
+    return Record(name, "Parcel", "p", incarnation, seq)
+
+
+def test_a_machine_of_the_tree_is_stopped_and_goes_on_in_a_new_incarnation() -> None:
+    begun = [BIRTH, told("started", "SHELF", 1), LEFT, told("stopped", "ROAD", 2)]
+    goes_on = [told("restarted", "ROAD", 2, 1), commit("ROAD", "Note", "ROAD", 3, incarnation=1)]
+    seen(*begun, outcome("dead_lettered", "ROAD", "Note", 2), *goes_on)
+    seen(*begun, LEFT._replace(duplicate=True), *goes_on)
+    assert "has not been born or restarted since" in refused(*begun, goes_on[1]._replace(incarnation=0))
+    assert "incarnation is 2, where 1 begins" in refused(*begun, told("restarted", "ROAD", 2, 2))
+    assert "begins in SHELF, but the machine is in ROAD" in refused(*begun, told("restarted", "SHELF", 2, 1))
+
+
+def test_a_machine_of_the_tree_that_ended_is_born_anew_with_what_was_kept_of_it_or_without() -> None:
+    for ended in ([told("stopped", "SHELF", 1)], [LEFT, DONE]):
+        seq = ended[-1].seq
+        born = commit(None, "Post", "SHELF", seq + 1, "anew", incarnation=1)
+        seen(
+            BIRTH,
+            *ended,
+            anew("restarted", seq, 1),
+            outcome("vetoed", None, "Post", seq, target="SHELF", incarnation=1),
+            born,
+        )
+        seen(BIRTH, *ended, anew("restarted", 0, 1), born._replace(seq=1))
+        assert "seq is 9, where it must be" in refused(BIRTH, *ended, anew("restarted", 9, 1))
+        assert f"seq is {seq + 2}, where it must be {seq + 1}" in refused(
+            BIRTH, *ended, anew("restarted", seq, 1), born._replace(seq=seq + 2)
+        )
+        assert "incarnation is 2, where 1 begins" in refused(BIRTH, *ended, anew("restarted", seq, 2))
+    assert "is to be born anew, but is in SHELF" in refused(BIRTH, anew("restarted", 1, 1))
+
+
+def test_a_birth_that_fails_in_the_tree_is_tried_again() -> None:
+    tried = [outcome("vetoed", None, "Post", 0, target="SHELF"), anew("restarted", 0, 1)]
+    seen(*tried, BIRTH._replace(incarnation=1))
+    seen(*tried, anew("restarted", 0, 2), anew("stopped", 0, 2), BIRTH)
+    seen(anew("restarted", 7, 3), commit(None, "Post", "SHELF", 8, incarnation=3), partial=True)
+    assert "incarnation is 0, but it is 1" in refused(*tried, BIRTH)
+
+
+def test_a_machine_that_is_not_born_may_be_stopped() -> None:
+    seen(anew("stopped", 0, 0))
+    assert "is for a machine that is not born, but it is, and is in SHELF" in refused(
+        BIRTH, anew("stopped", 0, 0)
+    )
+
+
+def test_an_operator_may_hold_a_machine_where_it_is() -> None:
+    seen(BIRTH, told("suspended", "SHELF", 1), told("resumed", "SHELF", 1), LEFT)
+    assert "begins in ROAD, but the machine is in SHELF" in refused(BIRTH, told("suspended", "ROAD", 1))
+
+
+def test_what_contradicts_itself_is_refused() -> None:
+    assert "leads to ROAD, but no transition was chosen" in refused(
+        BIRTH, outcome("unhandled", "SHELF", "Move", 1, target="ROAD")
+    )
+    birth = Record("committed", "Signal", "p", 0, 1, "Spawn", "s")._replace(target="RED")
+    light = birth._replace(
+        event_type="TransitionRequested", source="RED", target="GREEN", event_id="t", seq=2
+    )
+    assert "the id belongs to a Parcel" in refused(BIRTH, light)
+    seen(birth, light, light._replace(source="GREEN", target="RED", event_id="u", seq=3))
+    request = Record("unhandled", "Signal", "p", 0, 1, "TransitionRequested", "t")._replace(source="RED")
+    assert "a transition without a guard takes it" in refused(birth, request)
+    hook = outcome("after_hook_failed", "SHELF", "Move", 4, "x", target="ROAD", hook="tell_them")
+    seen(outcome("unhandled", "ROAD", "Thank", 4), hook, partial=True)
 
 
 # -- the command ------------------------------------------------------------------------------------------------------
@@ -234,6 +298,7 @@ def run(log: bytes, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(words, input=log, capture_output=True, cwd=ROOT, check=False)
 
 
+@pytest.mark.rule("C30")
 def test_the_command_says_legal_or_names_the_line() -> None:
     log: list[Any] = log_of(1)
     done = run(text_of(log), "verify-log", *CLASSES)

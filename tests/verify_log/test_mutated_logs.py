@@ -46,6 +46,7 @@ def test_there_are_more_than_fifty_kinds_of_mutation() -> None:
     assert len(MUTATIONS) > 50
 
 
+@pytest.mark.rule("C30")
 @pytest.mark.parametrize("kind", MUTATIONS)
 def test_a_mutated_log_is_refused_at_the_first_line_that_is_wrong(kind: str) -> None:
     tried = 0
