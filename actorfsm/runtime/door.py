@@ -462,7 +462,8 @@ class Door:
         """Create a machine whose birth runs no hook: its outcome, without a turn.
 
         Returns:
-            Whether it was born; if not, it needs a turn, which will fail and be recorded.
+            Whether it was born; if not it needs a turn: one that fails and is recorded, or one that waits until the
+            tree lets its class go on.
 
         Raises:
             MachineExists, InvalidData, InvalidEvent: As `spawn`; nothing was changed.
@@ -471,6 +472,9 @@ class Door:
             self._check_open(machine_id, SPAWN)
         if check_machine_id(machine_id) in self._actors:
             raise self._exists(machine_id)
+        self._check_not_reserved(machine_id)
+        if kind.supervisor.is_holding:
+            return False
         rules = kind.rules
         draft = rules.at_birth(data)
         try:
@@ -529,15 +533,18 @@ class Door:
             envelope.has_own_id = envelope.keeps_settlement = True
         envelope.birth_data = copy_value(dict(data or {}))
         if known is None:
-            if machine_id in self._parts.registry.reserved:
-                raise MachineExists(
-                    f"{machine_id} stands in the supervision tree, and only its supervisor starts it",
-                    machine_id=machine_id,
-                )
+            self._check_not_reserved(machine_id)
             self._check_room_for_asks(envelope)
             self._actors[machine_id] = actor = Actor(kind, machine_id, kind.root, kind.rules.at_birth(data))
             kind.supervisor.adopt(actor)
         return envelope
+
+    def _check_not_reserved(self, machine_id: str) -> None:
+        if machine_id in self._parts.registry.reserved:
+            raise MachineExists(
+                f"{machine_id} stands in the supervision tree, and only its supervisor starts it",
+                machine_id=machine_id,
+            )
 
     def _exists(self, machine_id: str) -> MachineExists:
         known = self._actors[machine_id]

@@ -448,6 +448,11 @@ class DynamicSupervisor:
             rare.pause_key = 0
         self._parts.note_change()
 
+    @property
+    def is_holding(self) -> bool:
+        """Whether the tree lets none of the machines go on for now."""
+        return self._held is not None
+
     def adopt(self, actor: Actor) -> None:
         """Take a machine that is about to be born under supervision."""
         if self._held is not None:

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 from actorfsm import (
     ActorSystem,
     AskTimeout,
+    Child,
     Event,
     HookFailed,
     InvalidData,
@@ -22,10 +23,13 @@ from actorfsm import (
     MachineExists,
     NoSuchMachine,
     Record,
+    Restart,
     Snapshot,
     SpawnReport,
     StaleTurn,
     StateTimeout,
+    Strategy,
+    Supervisor,
     SystemStopping,
     Veto,
     Vetoed,
@@ -35,6 +39,7 @@ from actorfsm import (
     on_timeout,
     transition,
 )
+from tests.contract.tree import PROMPT, Services
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -621,6 +626,45 @@ def test_what_else_happens_at_a_birth_happens_here_too(sim: Any, system_of: Any)
             await asyncio.sleep(2)
             assert system.ids(Timed, state=State.LIT) == ["t-1", "t-2"]
             assert [entry.event_type for entry in system.transitions("t-1")] == ["Spawn", "StateTimeout"]
+
+    sim(scenario)
+
+
+@pytest.mark.rule("C16")
+@on_every_kind
+def test_an_id_that_stands_in_the_supervision_tree_is_refused(lamp: Any, sim: Any, system_of: Any) -> None:
+    async def scenario() -> None:
+        children = [Child(lamp, "declared", restart=Restart.TEMPORARY)]
+        async with system_of(children=children, services=Notes()) as system:
+            await system.stop("declared")
+            report = await system.spawn_many(lamp, ["declared", "free"])
+            assert report.spawned == 1
+            assert isinstance(report.refused["declared"], MachineExists)
+            assert system.ids() == ["free"]
+
+    sim(scenario)
+
+
+@pytest.mark.rule("C16")
+@on_every_kind
+def test_what_is_born_while_the_tree_holds_the_class_waits_with_it(
+    lamp: Any, sim: Any, system_of: Any
+) -> None:
+    async def scenario() -> None:
+        services = Services()
+        group = Supervisor(
+            "group", strategy=Strategy.ONE_FOR_ALL, children=[services("gateway"), lamp], policy=PROMPT
+        )
+        async with system_of(children=[group], services=Notes()) as system:
+            services.does["gateway"] = lambda: asyncio.sleep(5)
+            services.fail("gateway")
+            await asyncio.sleep(1)
+            spawning = asyncio.ensure_future(system.spawn_many(lamp, ["a", "b"]))
+            await asyncio.sleep(2)
+            assert system.ids() == []
+            assert not spawning.done()
+            assert await spawning == SpawnReport(2, {})
+            assert system.ids() == ["a", "b"]
 
     sim(scenario)
 
