@@ -122,6 +122,8 @@ class _Finder(ast.NodeVisitor):
     # -- what is left alone -----------------------------------------------------------------------------------------
 
     def visit_scope(self, node: Any) -> None:
+        if any(ast.unparse(decorator) == "overload" for decorator in node.decorator_list):
+            return
         self.where.append(node.name)
         if not isinstance(node, ast.ClassDef):
             for default in (*node.args.defaults, *node.args.kw_defaults):

@@ -64,6 +64,7 @@ def test_a_change_is_made_in_each_way_that_its_code_can_be_wrong(source: str, ex
         "x: Literal[1]",
         "@dataclass(frozen=True)\nclass X:\n    a: int",
         "x: TypeAlias = A | B",
+        "@overload\ndef f(x=1): ...",
         "x = cast('object', y)",
     ],
 )

@@ -200,18 +200,20 @@ def test_who_comes_after_the_end_of_the_system_is_told_for_which_machine_and_eve
 def test_who_meets_a_fault_of_the_runtime_is_told_for_which_machine_and_event(
     system_of: Callable[..., Any], sim: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def ask_until_it_fails() -> None:
+        async with system_of(Worker, services={}) as system:
+            await system.spawn(Worker, "w")
+            monkeypatch.setattr(perform, "committed", broken)
+            struck = await refused(SystemFailed, system.ask("w", Do(n=1)))
+            monkeypatch.undo()
+            assert about(struck) == ("w", Do(n=1))
+            assert type(struck.__cause__) is ZeroDivisionError
+            after = await refused(SystemFailed, system.ask("w", Do(n=2)))
+            assert about(after) == ("w", Do(n=2))
+            assert type(after.__cause__) is ZeroDivisionError
+
     async def scenario() -> None:
-        with pytest.raises(SystemFailed):  # noqa: PT012 -- the failure comes out at the end of the system
-            async with system_of(Worker, services={}) as system:
-                await system.spawn(Worker, "w")
-                monkeypatch.setattr(perform, "committed", broken)
-                struck = await refused(SystemFailed, system.ask("w", Do(n=1)))
-                monkeypatch.undo()
-                assert about(struck) == ("w", Do(n=1))
-                assert type(struck.__cause__) is ZeroDivisionError
-                after = await refused(SystemFailed, system.ask("w", Do(n=2)))
-                assert about(after) == ("w", Do(n=2))
-                assert type(after.__cause__) is ZeroDivisionError
+        await refused(SystemFailed, ask_until_it_fails())
 
     def broken(*arguments: Any) -> None:
         raise ZeroDivisionError

@@ -491,6 +491,23 @@ def test_a_machine_may_make_its_own_schema() -> None:
     assert after is not draft
 
 
+def test_old_style_validators_of_a_field_are_kept_too() -> None:
+    from pydantic import PydanticDeprecatedSince20, validator
+
+    with pytest.warns(PydanticDeprecatedSince20):
+
+        class Order(Base, initial=State.A):
+            n: int = 0
+
+            @validator("n")  # type: ignore[deprecated]
+            @classmethod
+            def double(cls, value: int) -> int:
+                return value * 2
+
+    rules = rules_of(Order)
+    assert commit(rules, rules.at_birth(None), {"n": 5}) == {"n": 10}
+
+
 @pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20")
 def test_old_style_validators_are_kept_too() -> None:
     from pydantic import root_validator

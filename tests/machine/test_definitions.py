@@ -643,6 +643,11 @@ def two_hooks_of_one_name() -> None:
         def note(self, old: State, new: State) -> None: ...  # type: ignore[no-redef]  # noqa: F811
 
 
+def before_hook_with_a_timeout_of_zero() -> None:
+    @before_transition(timeout=0)
+    def note(self: Any, old: State, new: State) -> None: ...
+
+
 def hook_with_a_timeout_of_zero() -> None:
     @on_enter(State.A, timeout=0)
     def note(self: Any, old: State, new: State) -> None: ...
@@ -761,6 +766,7 @@ WRONG: list[tuple[Callable[[], None], tuple[str, ...]]] = [
     (partial_around_a_hook, ("Mixin.looking", "partialmethod", "on top")),
     (two_hooks_of_one_name, ("Order.note", "defined twice", "its own name")),
     (hook_with_a_timeout_of_zero, ("@on_enter(timeout=0)", "above 0")),
+    (before_hook_with_a_timeout_of_zero, ("@before_transition(timeout=0)", "above 0")),
     (body_with_an_endless_timeout, ("@transition(timeout=nan)", "above 0")),
     (unknown_option, ("Order", "inital", "initial")),
     (hook_timeout_below_zero, ("Order", "hook_timeout=-1", "above 0")),
@@ -1098,3 +1104,39 @@ def test_states_and_transitions_are_shown_by_their_names() -> None:
         "<request_transition: B -> A>",
         "<request_transition: B -> B>",
     ]
+
+
+def test_a_method_that_is_no_state_is_named_and_not_shown_as_an_object() -> None:
+    with pytest.raises(DefinitionError) as caught:
+        enter_without_parentheses()
+    assert str(caught.value).startswith("enter_without_parentheses.<locals>.Order.charge: not a state")
+
+
+def test_a_reply_that_could_be_changed_is_copied_though_its_class_alone_decides() -> None:
+    class AskList(Event[list]):  # type: ignore[type-arg]
+        pass
+
+    class Order(Machine[State], initial=State.A, final=(State.B,)):
+        @transition(State.A, to=State.B)
+        def listed(self, event: AskList) -> list[Any]:
+            return []
+
+    reply = definition_of(Order).events[AskList].reply
+    given = [1]
+    assert (reply.check(given), reply.certain_class) == ([1], None)
+    assert reply.check(given) is not given
+
+
+def test_the_parts_of_a_reply_are_checked_as_they_are_and_not_converted() -> None:
+    class AskNumbers(Event[list[int]]):
+        pass
+
+    class Order(Machine[State], initial=State.A, final=(State.B,)):
+        @transition(State.A, to=State.B)
+        def numbers(self, event: AskNumbers) -> list[int]:
+            return []
+
+    reply = definition_of(Order).events[AskNumbers].reply
+    assert reply.check([1]) == [1]
+    with pytest.raises(InvalidData, match="replied list, where the event declares"):
+        reply.check(["1"])
