@@ -46,8 +46,10 @@ REASONS: Final[dict[tuple[str, str, str], str]] = {
     (
         "actorfsm/runtime/perform.py",
         "committed",
-        "mailbox is not None and mailbox.postponed and choice.changes_state"
-        " -> (mailbox is not None and choice.changes_state)",
+        (
+            "mailbox is not None and mailbox.postponed and choice.changes_state"
+            " -> (mailbox is not None and choice.changes_state)"
+        ),
     ): _SHORTCUT,
     (
         "actorfsm/runtime/perform.py",
@@ -57,8 +59,10 @@ REASONS: Final[dict[tuple[str, str, str], str]] = {
     (
         "actorfsm/runtime/perform.py",
         "after_hook_failed",
-        "isinstance(error, GeneratorExit) and asyncio._get_running_loop() is None"
-        " -> (asyncio._get_running_loop() is None)",
+        (
+            "isinstance(error, GeneratorExit) and asyncio._get_running_loop() is None"
+            " -> (asyncio._get_running_loop() is None)"
+        ),
     ): "without a running loop nothing else than GeneratorExit comes to a hook",
     (
         "actorfsm/runtime/turn.py",
