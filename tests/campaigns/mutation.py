@@ -46,8 +46,12 @@ MODULES: Final = (
 )
 GOAL: Final = 0.85
 COPIED: Final = ("actorfsm", "tests", "examples", "docs", "pyproject.toml", "README.md", "LICENSE")
+PYTEST: Final = (
+    *("-n0", "-p", "no:randomly", "-p", "no:cacheprovider"),
+    *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # hypothesis is loaded already
+)
 SUITE: Final = (
-    *("tests", "-n0", "-m", "not slow", "-p", "no:randomly", "-p", "no:cacheprovider", "-q"),
+    *("tests", *PYTEST, "-q", "-m", "not slow"),
     *(f"--ignore=tests/{name}" for name in ("campaigns", "benchmarks", "typing")),
 )
 FIRST: Final = 60
@@ -240,9 +244,7 @@ def _run_tests(folder: Path, chosen: Path) -> NoReturn:
         sys.path[0] = str(folder)
         for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
             del sys.modules[name]
-        options = ["-n0", "-x", "-p", "no:randomly", "-p", "no:cacheprovider", "-o", "timeout=15"]
-        options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # hypothesis is loaded already
-        status = int(pytest.main([*options, f"@{chosen}"]))
+        status = int(pytest.main([*PYTEST, "-x", "-o", "timeout=15", f"@{chosen}"]))
     finally:
         os._exit(status)
 
