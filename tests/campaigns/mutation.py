@@ -54,6 +54,8 @@ SUITE: Final = (
     *("tests", *PYTEST, "-q", "-m", "not slow"),
     *(f"--ignore=tests/{name}" for name in ("campaigns", "benchmarks", "typing")),
 )
+ALLOWED_TO_FAIL: Final = 10
+"""How many tests may fail while they are recorded; they are left out."""
 FIRST: Final = 60
 """How many tests run first: the fastest of those that execute the line. Most mutants die there."""
 BUDGET_S: Final = 50.0
@@ -75,6 +77,7 @@ class Recorder:
     def __init__(self, coverage: Any) -> None:
         self.coverage = coverage
         self.seconds: dict[str, float] = defaultdict(float)
+        self.failed: set[str] = set()
 
     def _within(self, context: str) -> Iterator[None]:
         self.coverage.switch_context(context)
@@ -91,6 +94,8 @@ class Recorder:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.seconds[report.nodeid] += report.duration
+        if report.failed:
+            self.failed.add(report.nodeid)
 
 
 def record(target: str) -> int:
@@ -100,8 +105,10 @@ def record(target: str) -> int:
     measured = coverage.Coverage(data_file=None, config_file=False, source=["actorfsm"])
     recorder = Recorder(measured)
     measured.start()
-    status = pytest.main(list(SUITE), plugins=[recorder])
+    pytest.main(list(SUITE), plugins=[recorder])
     measured.stop()
+    for test in recorder.failed:  # a test of sizes or times may fail because coverage is measured
+        del recorder.seconds[test]
     data = measured.get_data()
     numbers: dict[str, int] = defaultdict(lambda: len(numbers))  # names are long, and there are millions
     lines = {
@@ -113,7 +120,7 @@ def record(target: str) -> int:
     }
     recorded = {"seconds": recorder.seconds, "contexts": list(numbers), "lines": lines}
     Path(target).write_text(json.dumps(recorded), "utf-8")
-    return int(status)
+    return int(len(recorder.failed) > ALLOWED_TO_FAIL)
 
 
 class Coverage:
@@ -173,7 +180,7 @@ class Campaign:
         self.budget_s = budget_s
 
     def prepare(self, recorded: Path) -> Coverage:
-        """Copy the checkout and run its suite once, which must be green, unless it was recorded before."""
+        """Copy the checkout and run its suite once, unless that was recorded before."""
         for name in COPIED:
             source, target = ledger.ROOT / name, self.folder / name
             if source.is_dir():
@@ -280,6 +287,9 @@ def main(arguments: list[str]) -> int:
     if options.record:
         return record(options.record)
     os.nice(15)
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background job ignores it; tests send it
     os.environ["ACTORFSM_SEEDS"] = "1"
     os.environ.pop("PYTHONPATH", None)  # the copy comes first because it is the working directory
     known = set(options.killed.read_text("utf-8").splitlines()) if options.killed else set()
