@@ -11,8 +11,9 @@ import pytest
 
 from tests.campaigns import ledger, mutation
 from tests.campaigns.mutants_that_change_nothing import REASONS
-from tests.campaigns.mutation import AT_IMPORT, Coverage, draw
+from tests.campaigns.mutation import draw
 from tests.campaigns.mutators import Mutant, mutants_of
+from tests.campaigns.who_executes import AT_IMPORT, Coverage
 
 
 def changes(source: str) -> list[str]:
@@ -139,7 +140,7 @@ def test_a_mutant_that_no_test_notices_is_found(tmp_path: Path) -> None:
         "from actorfsm.sums import added, taken\n\n\ndef test_sum():\n    assert added(2, 1) == 3\n    taken(1, 0)\n"
     )
     own = Path(mutation.__file__).parent
-    for name in ("__init__", "ledger", "mutation", "mutators", "mutants_that_change_nothing"):
+    for name in ("__init__", "ledger", "mutation", "mutators", "mutants_that_change_nothing", "who_executes"):
         (tests / "campaigns" / f"{name}.py").write_bytes((own / f"{name}.py").read_bytes())
     (tmp_path / "pyproject.toml").write_text(
         "[tool.pytest.ini_options]\naddopts = ['--import-mode=importlib']\nmarkers = ['slow']\n"
