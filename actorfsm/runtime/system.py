@@ -231,7 +231,14 @@ class ActorSystem(Generic[ServicesT]):
         """Stop the system: queues are finished, within `Limits.stop_timeout_s`."""
         parts = self._parts
         if self._cancelled_body and self._body is not None:
-            self._body.uncancel()
+            left = self._body.uncancel()
+            if not isinstance(error, asyncio.CancelledError):
+                # The body ended before it was woken. Up to Python 3.12 `uncancel` leaves that to the next await.
+                try:
+                    await asyncio.sleep(0)
+                except asyncio.CancelledError:
+                    if left:
+                        raise  # somebody else's
         if self.report is None:
             await self.shutdown(queues="finish" if parts.failed_with is None else "abandon")
         failed_with = parts.failed_with
