@@ -226,14 +226,20 @@ class Dispatcher:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 -- a coroutine of a task
         ready, counters, in_a_row = self._ready, self._parts.counters, self._in_a_row
-        while ready and self._budget > 0:
+        # One turn at least: up to Python 3.11 a worker begins a step later, and asks that are handled inside the ask
+        # could use up the budget of every step before it.
+        is_first = True
+        while ready and (self._budget > 0 or is_first):
+            is_first = False
             actor = ready.popleft()
             if actor.status != READY:
                 continue  # stopped or quarantined meanwhile
             actor.status = RUNNING
             mailbox = actor.mailbox
             is_fresh, handled = True, 0
-            while is_fresh and mailbox is not None and handled < in_a_row and self._budget > 0:
+            while (
+                is_fresh and mailbox is not None and handled < in_a_row and (self._budget > 0 or not handled)
+            ):
                 envelope = mailbox.take()
                 if envelope is None:
                     break

@@ -37,7 +37,7 @@ from actorfsm import (
 from tests.campaigns import ledger
 
 MACHINES: Final = 24
-SERVICE_S: Final = 0.02
+SERVICE_S: Final = 0.05
 """How long the gateway takes, in seconds."""
 MAILBOX: Final = 64
 OVERLOAD: Final = 10

@@ -594,10 +594,12 @@ def test_what_a_temporary_machine_still_held_is_answered_when_it_fails(sim: Call
         script = Script(**{"work a": raising(ValueError)})
         children = [Child(worker, "a", restart=Restart.TEMPORARY)]
         async with ASYNC.system(children=children, services=script) as system:
-            failing, waiting = system.tell("a", Work()), asyncio.ensure_future(system.ask("a", Work()))
+            failing, waiting = system.tell("a", Work()), system.tell("a", Work())
             assert (await failing.outcome()).kind == "failed"
-            with pytest.raises(MachineStopped):
-                await waiting
+            answer = await waiting.outcome()
+            assert answer.kind == "dead_lettered"
+            assert answer.error is not None
+            assert answer.error.type == MachineStopped.__name__
 
     sim(scenario)
 

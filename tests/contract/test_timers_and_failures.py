@@ -493,7 +493,8 @@ def test_a_plain_turn_that_commits_after_the_runtime_has_failed_starts_no_timer(
 
         with pytest.raises(SystemFailed):
             await live()
-        assert trace[-1].name == "committed"
+        # On Python 3.11 the turn has a task that is interrupted: its after-hook is reported, behind the commit.
+        assert [record.name for record in trace if record.name != "after_hook_failed"][-1] == "committed"
         assert running == [0]
         assert system.stats().timers == 0
         assert list_timers(system._parts.registry.actors["w"]) == []

@@ -91,7 +91,9 @@ VALUES = st.one_of(
     st.text(max_size=5),
     st.characters(categories=["Cs"]),
     st.binary(max_size=5),
-    st.decimals(),
+    st.decimals().filter(
+        lambda number: not number.is_snan()
+    ),  # pydantic itself falls over one, comparing it with a member
     st.dates(),
     st.datetimes(),
     st.timedeltas(),
