@@ -50,7 +50,7 @@ from actorfsm.runtime.births import SpawnReport
 from actorfsm.runtime.child import Child, Restart, Strategy, Supervisor
 from actorfsm.runtime.crash import Crash
 from actorfsm.runtime.dead_letter import DeadLetter
-from actorfsm.runtime.inspection import FailureSeen, Inspection, RunningSeen, TimerSeen, WaitingSeen
+from actorfsm.runtime.inspection import FailureSeen, Inspection, JobSeen, RunningSeen, TimerSeen, WaitingSeen
 from actorfsm.runtime.limits import Limits
 from actorfsm.runtime.receipt import Receipt
 from actorfsm.runtime.ref import Ref
@@ -138,6 +138,7 @@ __all__ = [  # noqa: RUF022 -- in themed groups; type checkers read plain string
     "InvalidData",
     "InvalidEvent",
     "JobGivenUp",
+    "JobSeen",
     "MachineExists",
     "MachineStopped",
     "MailboxFull",

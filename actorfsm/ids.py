@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from hashlib import blake2b
 from itertools import count
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeGuard
 
 from actorfsm.errors import InvalidEvent
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from random import Random
 
-__all__ = ["MAX_ID_LENGTH", "EventIds", "check_event_id", "check_machine_id", "derive_id"]
+__all__ = ["MAX_ID_LENGTH", "EventIds", "check_event_id", "check_machine_id", "derive_id", "is_name"]
 
 MAX_ID_LENGTH: Final = 200
 
@@ -40,13 +40,18 @@ def check_machine_id(machine_id: object) -> str:
     )
 
 
+def is_name(name: object) -> TypeGuard[str]:
+    """Return whether an event, a timer or a job may be called so: 1 to 200 printable characters."""
+    return isinstance(name, str) and 1 <= len(name) <= MAX_ID_LENGTH and name.isprintable()
+
+
 def check_event_id(event_id: object) -> str:
     """Return the id if an event may have it: 1 to 200 printable characters.
 
     Raises:
         InvalidEvent: It is not.
     """
-    if isinstance(event_id, str) and 1 <= len(event_id) <= MAX_ID_LENGTH and event_id.isprintable():
+    if is_name(event_id):
         return event_id
     raise InvalidEvent(f"an event id is a string of 1 to {MAX_ID_LENGTH} printable characters")
 

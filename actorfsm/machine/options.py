@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from actorfsm.errors import DefinitionError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = [
     "Directive",
@@ -50,6 +48,15 @@ def _check_member(place: str, given: object, members: type[Enum]) -> None:
         raise DefinitionError(f"{place}: {given!r} is not a member of {members.__name__}")
 
 
+def _is_whole(given: object, least: int) -> bool:
+    return isinstance(given, int) and not isinstance(given, bool) and given >= least
+
+
+def _is_time(given: object) -> bool:
+    """Return whether it is a number of seconds, 0 or more; infinity is one."""
+    return isinstance(given, int | float) and not isinstance(given, bool) and given >= 0
+
+
 @dataclass(frozen=True, slots=True)
 class MailboxPolicy:
     """How much a mailbox holds.
@@ -67,7 +74,8 @@ class MailboxPolicy:
     wait_timeout_s: float = 30.0
 
     def __post_init__(self) -> None:
-        if self.capacity < 1 or self.waiting < 0 or not self.wait_timeout_s > 0:
+        figures = _is_whole(self.capacity, 1) and _is_whole(self.waiting, 0)
+        if not (figures and _is_time(self.wait_timeout_s) and self.wait_timeout_s > 0):
             raise DefinitionError("MailboxPolicy: capacity >= 1, waiting >= 0 and wait_timeout_s > 0")
         _check_member("MailboxPolicy.overflow", self.overflow, Overflow)
 
@@ -97,9 +105,11 @@ class RestartPolicy:
     escalate: bool = False
 
     def __post_init__(self) -> None:
-        if self.max_restarts < 0 or not self.within_s > 0 or not 0 <= self.jitter < 1:
+        figures = _is_whole(self.max_restarts, 0) and _is_time(self.within_s) and _is_time(self.jitter)
+        if not (figures and self.within_s > 0 and self.jitter < 1):
             raise DefinitionError("RestartPolicy: max_restarts >= 0, within_s > 0, 0 <= jitter < 1")
-        if not 0 <= self.first_delay_s <= self.max_delay_s or not self.stable_after_s >= 0:
+        pauses = (self.first_delay_s, self.max_delay_s, self.stable_after_s)
+        if not all(map(_is_time, pauses)) or self.first_delay_s > self.max_delay_s:
             raise DefinitionError("RestartPolicy: 0 <= first_delay_s <= max_delay_s and stable_after_s >= 0")
 
 
@@ -118,7 +128,8 @@ class Redelivery:
     max_delay_s: float = 5.0
 
     def __post_init__(self) -> None:
-        if self.attempts < 0 or not 0 <= self.first_delay_s <= self.max_delay_s:
+        figures = _is_whole(self.attempts, 0) and _is_time(self.first_delay_s) and _is_time(self.max_delay_s)
+        if not figures or self.first_delay_s > self.max_delay_s:
             raise DefinitionError("Redelivery: attempts >= 0 and 0 <= first_delay_s <= max_delay_s")
 
 
@@ -166,17 +177,31 @@ class MachineOptions:
         Raises:
             DefinitionError: One of them cannot be meant.
         """
-        if self.timer_attempts < 0:
+        if not _is_whole(self.timer_attempts, 0):
             raise DefinitionError(f"{class_name}: timer_attempts={self.timer_attempts!r}; give 0 or more")
         for name in ("postpone_limit", "own_event_limit", "remembered_ids", "timer_limit", "job_limit"):
-            if getattr(self, name) < 1:
+            if not _is_whole(getattr(self, name), 1):
                 raise DefinitionError(f"{class_name}: {name}={getattr(self, name)!r}; give a number above 0")
         if not 0 < self.hook_timeout_s < inf:
             raise DefinitionError(
                 f"{class_name}: hook_timeout={self.hook_timeout_s!r}; give a time above 0, in seconds or as a timedelta"
             )
+        for name, policy in (
+            ("redelivery", Redelivery),
+            ("mailbox", MailboxPolicy),
+            ("restart", RestartPolicy),
+        ):
+            if not isinstance(getattr(self, name), policy):
+                raise DefinitionError(
+                    f"{class_name}: {name}={getattr(self, name)!r}; give a {policy.__name__}"
+                )
+        given: Any = self.on_failure
+        if not isinstance(given, Mapping):
+            raise DefinitionError(
+                f"{class_name}: on_failure={given!r}; give a directive for each class of exceptions: {{Exception: ...}}"
+            )
         for error, directive in self.on_failure.items():
-            given: Any = error
+            given = error
             if not isinstance(given, type) or not issubclass(given, BaseException):
                 raise DefinitionError(
                     f"{class_name}: on_failure={{{error!r}: ...}}; give classes of exceptions"

@@ -7,7 +7,7 @@ import inspect
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from actorfsm.runtime.reply import safe_text
+from actorfsm.runtime.reply import described
 from actorfsm.runtime.tasks import start_task
 from actorfsm.trace import Record
 
@@ -91,7 +91,7 @@ class Callbacks:
                 raise
             self._report(envelope, "a callback raised CancelledError", error)
         except BaseException as error:  # noqa: BLE001 -- a callback cannot hurt the runtime (C13)
-            self._report(envelope, f"a callback raised {type(error).__name__}: {safe_text(error)}", error)
+            self._report(envelope, f"a callback raised {described(error)}", error)
 
     def _report(self, envelope: Envelope, reason: str, error: BaseException | None) -> None:
         parts = self._parts

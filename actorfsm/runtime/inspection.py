@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from actorfsm.runtime.mailbox import Mailbox
     from actorfsm.runtime.turn import Turn
 
-__all__ = ["FailureSeen", "Inspection", "RunningSeen", "TimerSeen", "WaitingSeen", "inspect_actor"]
+__all__ = ["FailureSeen", "Inspection", "JobSeen", "RunningSeen", "TimerSeen", "WaitingSeen", "inspect_actor"]
 
 _WORDS: Final = {
     IDLE: "idle",
@@ -112,6 +112,25 @@ class TimerSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class JobSeen:
+    """A job that has not yet ended.
+
+    Attributes:
+        name: Its name.
+        status: running, answered (the event with its result waits, or is being handled), or interrupted (by a restart
+            of the machine, after which it begins again or is given up).
+        causation_id: Id of the event in whose turn it was started.
+    """
+
+    name: str
+    status: str
+    causation_id: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.status}"
+
+
+@dataclass(frozen=True, slots=True)
 class FailureSeen:
     """The last failure of user code.
 
@@ -160,6 +179,7 @@ class Inspection:
         waits_for: Ids of the machines that it waits for in its turn.
         waited_for_by: Ids of the machines that wait for it in theirs.
         timers: Its timers, in the order in which they were started.
+        jobs: Its jobs, in the order in which they were started.
         watchers: Ids of the machines that watch it, and None for each caller outside that does.
         resumes_in_s: When the pause before its restart ends, in seconds from now; None if there is none.
         failure: Its last failure.
@@ -184,6 +204,7 @@ class Inspection:
     waits_for: tuple[str, ...]
     waited_for_by: tuple[str, ...]
     timers: tuple[TimerSeen, ...]
+    jobs: tuple[JobSeen, ...]
     watchers: tuple[str | None, ...]
     resumes_in_s: float | None
     failure: FailureSeen | None
@@ -200,6 +221,7 @@ class Inspection:
             "waited for by": ", ".join(self.waited_for_by),
             "waiting": f"{waiting}{'' if self.oldest is None else f'; oldest {self.oldest}'}",
             "timers": "; ".join(map(str, self.timers)),
+            "jobs": "; ".join(map(str, self.jobs)),
             "watched by": ", ".join(watcher or "outside" for watcher in self.watchers),
             "last failure": self.failure,
             "restarts": f"{self.restarts} that count" if self.restarts else "",
@@ -221,7 +243,7 @@ def inspect_actor(actor: Actor) -> Inspection:
     kind = actor.kind
     parts, rare, mailbox, now = kind.parts, actor.rare, actor.mailbox, kind.parts.time()
     intensity = None if rare is None else rare.intensity
-    pauses = None if rare is None else rare.backoff
+    pauses = None if rare is None else rare.backoff if rare.child is None else rare.child.backoff
     return Inspection(
         machine=kind.name,
         machine_id=actor.id,
@@ -241,6 +263,7 @@ def inspect_actor(actor: Actor) -> Inspection:
         waits_for=tuple(parts.waits.waits_for(actor.id)),
         waited_for_by=tuple(parts.waits.waiting_for(actor.id)),
         timers=_timers(actor, now),
+        jobs=_jobs(actor),
         watchers=tuple(parts.watches.of(actor.id)),
         resumes_in_s=pauses.resumes_at - now if pauses is not None and pauses.resumes_at > now else None,
         failure=_failure(actor, now),
@@ -258,6 +281,17 @@ def _timers(actor: Actor, now: float) -> tuple[TimerSeen, ...]:
             timer.failures,
         )
         for timer in (actor.timers or {}).values()
+    )
+
+
+def _jobs(actor: Actor) -> tuple[JobSeen, ...]:
+    return tuple(
+        JobSeen(
+            job.name,
+            "answered" if job.answer is not None else "running" if job.is_running else "interrupted",
+            actor.kind.parts.event_id(job.origin),
+        )
+        for job in (actor.jobs or {}).values()
     )
 
 

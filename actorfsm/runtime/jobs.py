@@ -21,10 +21,10 @@ from pydantic import BaseModel
 from actorfsm.clock import seconds
 from actorfsm.errors import InvalidEvent, JobGivenUp, MailboxFull
 from actorfsm.event import Event
-from actorfsm.ids import MAX_ID_LENGTH
+from actorfsm.ids import MAX_ID_LENGTH, is_name
 from actorfsm.machine.draft import Drafted
 from actorfsm.machine.signatures import is_async
-from actorfsm.runtime.reply import safe_text
+from actorfsm.runtime.reply import described
 from actorfsm.runtime.tasks import start_task
 from actorfsm.trace import Record
 from actorfsm.values import copy_value
@@ -172,7 +172,7 @@ class Job:
     def _fail(self, error: BaseException) -> None:
         if self._failed is not None:
             try:
-                what = _said(error) if isinstance(self._failed, type) else error
+                what = described(error) if isinstance(self._failed, type) else error
                 self._send(_event_of(self._failed, what, f"the job {self.name} failed with"))
             except KeyboardInterrupt:
                 raise
@@ -208,7 +208,7 @@ class Job:
                 origin.correlation_id or event_id,
                 source=actor.node.name,
                 target=actor.node.name,
-                reason=_said(error),
+                reason=described(error),
                 hook=self.name,
                 error=error,
             )
@@ -237,7 +237,7 @@ def start(  # noqa: PLR0917 -- as `Machine.start_job`, with the turn
     table = _draft(turn)
     if name is None:
         name = _free_name(function, table)
-    elif not _is_name(name):
+    elif not is_name(name):
         raise InvalidEvent(
             f"the name of a job is a string of 1 to {MAX_ID_LENGTH} printable characters", machine_id=actor.id
         )
@@ -307,10 +307,6 @@ def _check_answer(turn: Turn, argument: str, given: Any, *, many: bool) -> None:
             "of the error instead",
             machine_id=who.id,
         )
-
-
-def _is_name(name: object) -> bool:
-    return isinstance(name, str) and 1 <= len(name) <= MAX_ID_LENGTH and name.isprintable()
 
 
 def _free_name(function: Any, table: dict[str, Job]) -> str:
@@ -414,11 +410,6 @@ def _event_of(given: Any, value: Any, what: str) -> Any:
             f"{what} a {type(value).__name__}, where {event_class.__name__} takes a mapping of {', '.join(fields)}"
         )
     return event_class.from_fields(cast("Mapping[str, Any]", value))
-
-
-def _said(error: BaseException) -> str:
-    said = safe_text(error)
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def _unshared(arguments: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -25,7 +25,7 @@ from actorfsm.runtime import jobs, timers
 from actorfsm.runtime.crash import Crash
 from actorfsm.runtime.envelope import Envelope, Settlement
 from actorfsm.runtime.mailbox import Mailbox
-from actorfsm.runtime.reply import finish, outcome_of, safe_text
+from actorfsm.runtime.reply import described, finish, outcome_of, safe_text
 from actorfsm.runtime.tasks import start_task
 from actorfsm.runtime.turn import CURRENT, Turn
 from actorfsm.trace import Record
@@ -257,7 +257,7 @@ def report_after_hook(turn: Turn, step: Step, error: BaseException) -> None:
     parts = turn.actor.kind.parts
     parts.counters.after_hooks_failed += 1
     if parts.sinks:
-        reason = f"{type(error).__name__}: {safe_text(error)}"
+        reason = described(error)
         parts.emit(record_of(turn.actor, turn.envelope, "after_hook_failed", turn, reason, step.name, error))
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from actorfsm.errors import ActorFSMError
     from actorfsm.runtime.envelope import Envelope, Settlement
 
-__all__ = ["describe_error", "finish", "outcome_of", "refuse", "safe_text", "tell_accepted"]
+__all__ = ["describe_error", "described", "finish", "outcome_of", "refuse", "safe_text", "tell_accepted"]
 
 
 def tell_accepted(envelope: Envelope) -> None:
@@ -91,3 +91,9 @@ def safe_text(error: BaseException) -> str:
         raise
     except BaseException:  # noqa: BLE001 -- an exception whose __str__ raises cannot hurt the runtime (C13)
         return f"<{type(error).__name__} whose text cannot be shown>"
+
+
+def described(error: BaseException) -> str:
+    """Return an error in a few words: its class and what it says."""
+    said = safe_text(error)
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from actorfsm.errors import ActorFSMError, SystemStopping
 from actorfsm.runtime.child import Restart, Strategy
 from actorfsm.runtime.intensity import Intensity
-from actorfsm.runtime.reply import safe_text
+from actorfsm.runtime.reply import described
 from actorfsm.runtime.supervised import LiveChild
 from actorfsm.runtime.tasks import start_task
 from actorfsm.runtime.tree import TreeNode
@@ -248,9 +248,3 @@ class LiveSupervisor(LiveChild):
             self._intensity.count(self._policy, self.parts.loop.time()),
             children=tuple(child.view() for child in self.children),
         )
-
-
-def described(error: BaseException) -> str:
-    """Return an error in a few words."""
-    said = safe_text(error)
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__

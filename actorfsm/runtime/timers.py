@@ -8,11 +8,11 @@ takes the event away again.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from actorfsm.clock import seconds
 from actorfsm.errors import InvalidEvent, MailboxFull
-from actorfsm.ids import MAX_ID_LENGTH, derive_id
+from actorfsm.ids import MAX_ID_LENGTH, derive_id, is_name
 from actorfsm.machine.options import Redelivery, backoff
 from actorfsm.machine.timers import TimerScope
 from actorfsm.runtime.envelope import Envelope
@@ -27,12 +27,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Timer",
-    "TimerInfo",
     "cancel",
     "cancel_all",
     "commit",
     "forgive",
-    "list_timers",
     "other_event_ended",
     "settled",
     "start",
@@ -216,7 +214,7 @@ def _checked(turn: Turn, after: Duration | None, at: datetime | None) -> float |
 
 
 def _checked_name(turn: Turn, name: object) -> str:
-    if isinstance(name, str) and 1 <= len(name) <= MAX_ID_LENGTH and name.isprintable():
+    if is_name(name):
         return name
     raise InvalidEvent(
         f"the name of a timer is a string of 1 to {MAX_ID_LENGTH} printable characters",
@@ -314,36 +312,3 @@ def forgive(actor: Actor) -> None:
     """Forget how often timers failed: the machine was released from its quarantine."""
     for timer in (actor.timers or {}).values():
         timer.failures = 0
-
-
-class TimerInfo(NamedTuple):
-    """A timer, for those who look.
-
-    Attributes:
-        name: Its name.
-        event_type: Name of its event's class.
-        scope: When it dies of itself.
-        due_in_s: When it falls due, in seconds from now; 0 or less if its event waits already.
-        waits: Whether it was due and its event waits in the mailbox, or is being handled.
-    """
-
-    name: str
-    event_type: str
-    scope: TimerScope
-    due_in_s: float
-    waits: bool
-
-
-def list_timers(actor: Actor) -> list[TimerInfo]:
-    """Return the timers of a machine, in the order in which they were started."""
-    now = actor.kind.parts.loop.time()
-    return [
-        TimerInfo(
-            timer.name,
-            type(timer.origin.event).__name__,
-            timer.scope,
-            timer.due - now,
-            timer.envelope is not None,
-        )
-        for timer in (actor.timers or {}).values()
-    ]

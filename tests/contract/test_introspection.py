@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, SecretStr
 
 from actorfsm import (
     STAY,
+    Child,
     Directive,
     Event,
     HookFailed,
@@ -25,6 +26,7 @@ from actorfsm import (
     NoSuchMachine,
     Redelivery,
     RestartPolicy,
+    Supervisor,
     Terminated,
     TimerScope,
     Vetoed,
@@ -445,6 +447,89 @@ def test_timers_and_watchers_are_shown(system_of: Callable[..., Any], sim: Calla
             assert "watched by    alarm, outside" in text or "watched by    outside, alarm" in text
             await system.stop("watched")
             assert (await watch).reason == "stopped"
+
+    sim(scenario, seeds=range(2))
+
+
+class Fetch(Event[None]): ...
+
+
+class Fetched(Event[None]): ...
+
+
+async def _fetch(opened: asyncio.Event) -> None:
+    await opened.wait()
+
+
+class Fetcher(
+    Machine[Mode, Any],
+    initial=Mode.ON,
+    on_failure={ValueError: Directive.RESTART},
+    restart=RestartPolicy(first_delay_s=5, jitter=0),
+):
+    @transition(Mode.ON, to=STAY)
+    async def fetch(self, event: Fetch) -> None:
+        self.start_job(_fetch, self.services, done=Fetched, name="again", again=True)
+        self.start_job(_fetch, self.services, name="once")
+
+    @transition(Mode.ON, to=STAY)
+    async def fetched(self, event: Fetched) -> None: ...
+
+    @transition(Mode.ON, to=STAY)
+    async def break_down(self, event: Count) -> int:
+        raise ValueError
+
+
+def test_jobs_are_shown_whether_they_run_have_answered_or_were_interrupted(
+    system_of: Callable[..., Any], sim: Callable[..., None]
+) -> None:
+    async def scenario() -> None:
+        opened = asyncio.Event()
+        async with system_of(Fetcher, services=opened) as system:
+            fetcher = await system.spawn(Fetcher, "fetcher")
+            assert system.inspect("fetcher").jobs == ()
+            await fetcher.ask(Fetch(), event_id="one")
+            seen = system.inspect("fetcher")
+            assert [(job.name, job.status, job.causation_id) for job in seen.jobs] == [
+                ("again", "running", "one"),
+                ("once", "running", "one"),
+            ]
+            assert "jobs          again running; once running" in str(seen)
+            with pytest.raises(HookFailed):
+                await fetcher.ask(Count())
+            seen = system.inspect("fetcher")
+            assert (seen.status, seen.resumes_in_s) == ("paused", pytest.approx(5, abs=0.1))
+            assert [job.status for job in seen.jobs] == ["interrupted", "interrupted"]
+            await asyncio.sleep(6)
+            system.suspend("fetcher")
+            opened.set()
+            await asyncio.sleep(1)
+            assert [(job.name, job.status) for job in system.inspect("fetcher").jobs] == [
+                ("again", "answered")
+            ]
+            system.resume("fetcher")
+            await at_rest(system)
+            assert system.inspect("fetcher").jobs == ()
+
+    sim(scenario, seeds=range(2))
+
+
+def test_the_pause_of_a_machine_of_the_supervision_tree_is_shown(sim: Callable[..., None]) -> None:
+    async def scenario() -> None:
+        tree = Supervisor(
+            "root",
+            policy=RestartPolicy(first_delay_s=5, jitter=0),
+            children=[Child(Fetcher, "fetcher")],
+        )
+        async with SimulatedSystem(children=[tree], services=asyncio.Event()) as system:
+            with pytest.raises(HookFailed):
+                await system.ask("fetcher", Count())
+            await asyncio.sleep(1)
+            seen = system.inspect("fetcher")
+            assert seen.resumes_in_s == pytest.approx(4, abs=0.1)
+            assert "goes on in" in str(seen)
+            await asyncio.sleep(6)
+            assert system.inspect("fetcher").resumes_in_s is None
 
     sim(scenario, seeds=range(2))
 

@@ -32,7 +32,6 @@ from actorfsm import (
     on_timeout,
     transition,
 )
-from actorfsm.runtime.timers import list_timers
 from actorfsm.testing.clock import START, VirtualClock
 from actorfsm.testing.simulation import SimulatedSystem
 from tests.contract.lamp import Trace, raising, times
@@ -67,14 +66,16 @@ class Note(Event):
 
 def names(system: Any, machine_id: str = "w") -> list[str]:
     """Return the names of a machine's timers, in the order of their start."""
-    return [timer.name for timer in list_timers(system._parts.registry.actors[machine_id])]
+    return [timer.name for timer in system.inspect(machine_id).timers]
 
 
 def assert_balanced(system: Any) -> None:
     stats = system.stats()
     assert stats.balance == 0
     assert stats.timers == sum(
-        not timer.waits for actor in system._parts.registry.actors.values() for timer in list_timers(actor)
+        timer.due_in_s is not None
+        for machine_id in system.ids()
+        for timer in system.inspect(machine_id).timers
     )
 
 
@@ -131,7 +132,7 @@ def test_a_state_timeout_dies_with_the_state_and_starts_again_with_it(
             await ref.ask(Go())
             await asyncio.sleep(3)
             await ref.ask(Again())  # leaves the state, for itself
-            assert [timer.due_in_s for timer in list_timers(system._parts.registry.actors["w"])] == [10, 4]
+            assert [timer.due_in_s for timer in system.inspect("w").timers] == [10, 4]
             await asyncio.sleep(60)
             assert diary.when("midnight") == [13.0]
             assert diary.when("dawn") == [19.0]
@@ -186,7 +187,7 @@ def test_a_timer_is_started_and_cancelled_with_the_commit_or_not_at_all(
                 change(machine)
                 machine.seen = "not a tuple of numbers"
 
-            before = list_timers(system._parts.registry.actors["w"])
+            before = system.inspect("w").timers
             diary.does["enter"] = refuse
             with pytest.raises(Vetoed):
                 await ref.ask(Go())
@@ -196,7 +197,7 @@ def test_a_timer_is_started_and_cancelled_with_the_commit_or_not_at_all(
             diary.does["enter"] = spoil
             with pytest.raises(HookFailed, match="does not validate"):
                 await ref.ask(Go())
-            assert list_timers(system._parts.registry.actors["w"]) == before
+            assert system.inspect("w").timers == before
             assert_balanced(system)
             await asyncio.sleep(60)
             assert diary.when("tick 1") == [5.0]
@@ -391,7 +392,7 @@ def test_a_timer_that_has_come_and_waits_is_taken_out_of_the_mailbox_when_it_is(
                 machine.start_timer(Tick(n=1), after=0, scope=scope.get(how, TimerScope.NAMED))
 
             def end(machine: Any) -> None:
-                seen.append((list_timers(system._parts.registry.actors["w"])[0].waits, system.stats().queued))
+                seen.append((system.inspect("w").timers[0].due_in_s is None, system.stats().queued))
                 assert system.stats().timers_fired == 1
                 if how == "cancelled":
                     assert machine.cancel_timer(Tick)

@@ -22,7 +22,6 @@ from actorfsm import (
     TimerScope,
     Veto,
 )
-from actorfsm.runtime.timers import list_timers
 from tests.contract.lamp import Trace, hang, raising, times
 from tests.contract.paths import Path, Style, at_rest, on_every_async_path, on_every_path, until
 from tests.contract.porter import Diary, Do, Finish, Go, Ping, State, Tick, Wait, porter_of
@@ -50,8 +49,8 @@ def test_a_timer_whose_event_failed_comes_again_with_growing_pauses_and_the_same
             ref: Ref[Any] = await system.spawn(PORTER[path.style], "w")
             await do(ref, diary, remind())
             await asyncio.sleep(1.05)
-            (timer,) = list_timers(system._parts.registry.actors["w"])
-            assert (timer.name, timer.waits, round(timer.due_in_s, 6)) == ("remind", False, 0.05)
+            (timer,) = system.inspect("w").timers
+            assert (timer.name, timer.due_in_s is None, round(timer.due_in_s, 6)) == ("remind", False, 0.05)
             assert_balanced(system)
             await asyncio.sleep(60)
             assert diary.when("tick 1") == [1.0, 1.1, 1.3, 1.7]
@@ -108,8 +107,8 @@ def test_a_timer_that_fails_too_often_puts_its_machine_into_quarantine_and_is_he
             assert told == [("w", ValueError)]
             assert trace[-1].name == "quarantined"
             assert trace[-1].reason == f"the timer remind failed {attempts + 1} times"
-            (timer,) = list_timers(system._parts.registry.actors["w"])
-            assert (timer.name, timer.waits) == ("remind", True)
+            (timer,) = system.inspect("w").timers
+            assert (timer.name, timer.due_in_s is None) == ("remind", True)
             assert system.stats().queued == 1
             assert_balanced(system)
             with pytest.raises(Quarantined):
@@ -497,7 +496,7 @@ def test_a_plain_turn_that_commits_after_the_runtime_has_failed_starts_no_timer(
         assert [record.name for record in trace if record.name != "after_hook_failed"][-1] == "committed"
         assert running == [0]
         assert system.stats().timers == 0
-        assert list_timers(system._parts.registry.actors["w"]) == []
+        assert system.inspect("w").timers == ()
 
     sim(scenario)
 

@@ -141,3 +141,35 @@ def test_a_hook_timeout_is_a_time_above_zero_that_ends() -> None:
     for figure in (0, -1, inf, nan):
         with pytest.raises(DefinitionError, match=r"^Lamp: hook_timeout=.*above 0"):
             machine_with(hook_timeout=figure)
+
+
+@pytest.mark.parametrize(
+    ("make", "figures"),
+    [
+        *((MailboxPolicy, {"capacity": given}) for given in ("1", None, 1.5, True)),
+        *((MailboxPolicy, {"wait_timeout_s": given}) for given in ("1", None, True, timedelta(seconds=1))),
+        *((RestartPolicy, {"max_restarts": given}) for given in ("1", inf)),
+        *((RestartPolicy, {"first_delay_s": given}) for given in ("1", None)),
+        *((Redelivery, {"attempts": given}) for given in ("1", inf, True)),
+    ],
+)
+def test_a_policy_refuses_what_is_no_number_by_name(make: Any, figures: dict[str, Any]) -> None:
+    with pytest.raises(DefinitionError, match=rf"^{make.__name__}: .*{next(iter(figures))}"):
+        make(**figures)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("on_failure", Directive.RESTART),
+        ("redelivery", 3),
+        ("mailbox", 100),
+        ("restart", Redelivery()),
+        ("postpone_limit", "7"),
+        ("timer_attempts", 1.5),
+        ("job_limit", True),
+    ],
+)
+def test_an_option_of_another_kind_is_refused_by_name(name: str, given: Any) -> None:
+    with pytest.raises(DefinitionError, match=rf"^Lamp: {name}=.*; give "):
+        machine_with(**{name: given})
