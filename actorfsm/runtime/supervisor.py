@@ -1,8 +1,9 @@
 """The supervisor of declared children: starts them in order, and sees to it that what ended is started again.
 
 Its semantics are those of OTP's `supervisor` (C16, C17). It has a task only while there is something to see to. That
-task handles one ended child at a time; pauses before restarts are timers, so that meanwhile others are served. Whoever
-stops a supervisor cancels its task first and then stops the children, so that a start that hangs holds nobody up.
+task handles one ended child at a time, and lets the event loop have its turn after a number of them (C12); pauses before
+restarts are timers, so that meanwhile others are served. Whoever stops a supervisor cancels its task first and then
+stops the children, so that a start that hangs holds nobody up.
 """
 
 from __future__ import annotations
@@ -63,6 +64,8 @@ class LiveSupervisor(LiveChild):
         """Children that ended, or whose pause is over."""
         self._task: asyncio.Task[None] | None = None
         self._is_open = False
+        self._seen_to = 0
+        """Children that were started, stopped or seen to."""
 
     def add(self, child: LiveChild) -> None:
         """Add a child at the end of the order of start."""
@@ -80,6 +83,7 @@ class LiveSupervisor(LiveChild):
         self.begin()
         self._intensity.clear()
         for child in self.children:
+            await self._breathe()
             try:
                 await child.start()
             except Exception as error:  # noqa: BLE001 -- whatever it is, nothing is left half started
@@ -112,7 +116,14 @@ class LiveSupervisor(LiveChild):
             self._forget_pause(child)
         for child in reversed(self.children):
             if child.status != "new":
+                await self._breathe()
                 await child.stop()
+
+    async def _breathe(self) -> None:
+        """Let the event loop have its turn after so many children: what is done with one may never wait."""
+        self._seen_to += 1
+        if self._seen_to % self.parts.limits.turns_per_step == 0:
+            await asyncio.sleep(0)
 
     def give_up(self) -> None:
         """Follow the decision that it is not started again: nor are its children."""
@@ -144,6 +155,7 @@ class LiveSupervisor(LiveChild):
                 await self._start_again(child)
             elif child.has_ended:
                 await self._see_to(child, child.error)
+            await self._breathe()
 
     async def _see_to(self, child: LiveChild, error: BaseException | None) -> None:
         """Decide what becomes of a child that ended: nothing more, a restart, or the end of this supervisor."""
@@ -174,6 +186,7 @@ class LiveSupervisor(LiveChild):
             return
         affected = self._affected(child)
         for other in reversed(affected):
+            await self._breathe()
             self._forget_pause(other)
             await other.stop()
             if other.restart is Restart.TEMPORARY:
@@ -207,6 +220,7 @@ class LiveSupervisor(LiveChild):
         for other in self._affected(child):
             if other.restart is Restart.TEMPORARY:
                 continue
+            await self._breathe()
             try:
                 await other.start()
             except Exception as error:  # noqa: BLE001 -- whatever it is, it is tried again, or passed up

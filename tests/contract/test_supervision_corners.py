@@ -673,6 +673,44 @@ def test_ten_thousand_children_start_restart_and_stop_in_linear_time() -> None:
     simulate(scenario, seed=1)
 
 
+@pytest.mark.rule("C12")
+@pytest.mark.parametrize("strategy", list(Strategy))
+def test_a_supervisor_sees_to_a_bounded_number_of_children_in_one_step_of_the_loop(
+    strategy: Strategy, sim: Callable[..., None]
+) -> None:
+    """Whatever befalls a thousand children at once, a step is over after a few of them, and others have their turn."""
+    per_step, names = 16, [f"m{n}" for n in range(1_000)]
+
+    async def scenario() -> None:
+        loop: Any = asyncio.get_running_loop()
+        in_step: dict[int, int] = {}
+
+        def count(record: Any) -> None:
+            if not record.event_type:
+                in_step[loop.steps] = in_step.get(loop.steps, 0) + 1
+
+        policy = RestartPolicy(1_000, 3_600, first_delay_s=0.1, jitter=0)
+        group = Supervisor(
+            "group", strategy=strategy, policy=policy, children=[Child(WORKER, name) for name in names]
+        )
+        script = Script(**{f"work {name}": times(2, raising(ValueError)) for name in names})
+        async with ASYNC.system(
+            children=[group], services=script, trace=count, limits=Limits(turns_per_step=per_step)
+        ) as system:
+            for _ in range(
+                2
+            ):  # the second time there are too many restarts, unless siblings took them down before
+                for name in names:
+                    system.tell(name, Work())
+                await asyncio.sleep(10)
+            assert {child.status for child in system.tree().children[0].children} == {"running"}
+        assert sum(in_step.values()) > 5_000
+        # Each child seen to leaves at most three records: it failed, begins anew, has started.
+        assert max(in_step.values()) <= 3 * per_step
+
+    sim(scenario, seeds=range(1))
+
+
 def test_classes_that_are_not_placed_stand_at_the_end_under_the_root(sim: Callable[..., None]) -> None:
     async def scenario() -> None:
         lamp_class = lamp_of(Style.ASYNC)
