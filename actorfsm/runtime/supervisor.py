@@ -1,9 +1,9 @@
 """The supervisor of declared children: starts them in order, and sees to it that what ended is started again.
 
 Its semantics are those of OTP's `supervisor` (C16, C17). It has a task only while there is something to see to. That
-task handles one ended child at a time, and lets the event loop have its turn after a number of them (C12); pauses before
-restarts are timers, so that meanwhile others are served. Whoever stops a supervisor cancels its task first and then
-stops the children, so that a start that hangs holds nobody up.
+task handles one ended child at a time, and lets the event loop have its turn after a number of them (C12). Pauses
+before restarts are timers, so that meanwhile others are served. Whoever stops a supervisor cancels its task first and
+then stops the children, so that a start that hangs holds nobody up.
 """
 
 from __future__ import annotations
