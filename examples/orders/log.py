@@ -13,10 +13,11 @@ import os
 import threading
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self, TypeVar, cast
+from typing import Any, Final, NamedTuple, NoReturn, Self, TypeVar, cast
 
 from pydantic_core import from_json
 
@@ -27,7 +28,11 @@ __all__ = ["MAX_LINE_BYTES", "SHIPPED", "BadLine", "Entry", "Log", "LogError", "
 
 MAX_LINE_BYTES: Final = 64 * 1024
 """The longest line that is read; the longest of a real log had 2 kB."""
+MAX_ID_LENGTH: Final = 100
+"""The longest id of an order, in characters: its notices have its id and a little more."""
 CHUNK_BYTES: Final = 64 * 1024
+PATIENCE_S: Final = 0.1
+"""How long the loop waits for the log before it looks whether it was told to stop, in seconds of ours."""
 SHIPPED: Final = Path(__file__).parents[1] / "data" / "orders.jsonl.gz"
 """The small log that comes with the example; `generate` made it."""
 
@@ -67,6 +72,8 @@ def parse(line: bytes) -> Entry:
     machine_id, name = fields.pop("machine_id", None), fields.pop("event", None)
     if not isinstance(machine_id, str):
         raise BadLine("no machine_id" if machine_id is None else "the machine_id is not a string")
+    if len(machine_id) > MAX_ID_LENGTH:
+        raise BadLine("the machine_id is too long")
     event_class = EVENTS.get(name) if isinstance(name, str) else None
     if event_class is None:
         raise BadLine("no event" if name is None else f"unknown event {shown(name)}")
@@ -166,27 +173,25 @@ class Log:
 async def in_thread(function: Callable[[], T]) -> T:
     """Call a function that may block in a thread that nobody has to wait for.
 
-    `asyncio.to_thread` would not do: at Ctrl-C the program would wait for a standard input that never says more.
+    The loop stands still meanwhile, and with it the time of the log, but for Ctrl-C: a standard input may say no more.
     """
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, error: BaseException | None) -> None:
-        if answer.done():
-            return  # cancelled
-        if error is not None:
-            answer.set_exception(error)
-        else:
-            answer.set_result(result)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    answer: SimpleQueue[Callable[[], T]] = SimpleQueue()
 
     def work() -> None:
-        result, error = None, None
         try:
             result = function()
-        except Exception as raised:  # noqa: BLE001 -- handed over to whoever waits
-            error = raised
-        with suppress(RuntimeError):  # the loop is closed: the program ends
-            loop.call_soon_threadsafe(settle, result, error)
+        except Exception as error:  # noqa: BLE001 -- handed over to whoever waits
+            answer.put(partial(_raise, error))
+        else:
+            answer.put(lambda: result)
 
     threading.Thread(target=work, daemon=True, name="reader").start()
-    return await answer
+    while True:
+        try:
+            return answer.get(timeout=PATIENCE_S)()
+        except Empty:
+            await asyncio.sleep(0)  # a cancellation arrives here
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error

@@ -3,23 +3,28 @@
 The log is what real systems write down, so it is not in order: parcels are handed over before the payment is approved,
 deliveries are reported before the hand-over, surveys go out at any time. What came too early waits (`@postpone`) until
 the order has caught up; what makes no sense in a state is refused, and the summary counts it.
+
+Two promises are made when an order is placed: until when it is handed over, and when it is delivered. Each is a timer
+(`self.start_timer`); if its time comes, the customer is told.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum, auto
-from typing import Annotated
+from typing import Annotated, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from actorfsm import STAY, Event, Machine, MailboxPolicy, Overflow, postpone, transition
+from examples.orders.notice import Notify
 
 __all__ = [
     "EVENTS",
     "Canceled",
     "DeliveredToCustomer",
+    "DeliveryOverdue",
     "HandedToCarrier",
     "Invoiced",
     "MarkedUnavailable",
@@ -33,8 +38,24 @@ __all__ = [
     "ProcessingStarted",
     "ReviewAnswered",
     "ReviewSurveySent",
+    "ShippingLimitPassed",
 ]
 
+LONGEST_PROMISE: Final = timedelta(days=3650)
+
+
+def as_utc(at: datetime) -> datetime:
+    """Return a time of the log with a zone: it writes none, so all of its times are taken for UTC.
+
+    Raises:
+        ValueError: It is no time at which a shop of today was open.
+    """
+    if not 1970 <= at.year < 2100:  # noqa: PLR2004 -- before and after there are only slips
+        raise ValueError("a year before 1970 or after 2099")
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+
+Time = Annotated[datetime, AfterValidator(as_utc)]
 Money = Annotated[Decimal, Field(ge=0, max_digits=12, decimal_places=2)]
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
 Id = Annotated[str, Field(min_length=1, max_length=64)]
@@ -79,7 +100,7 @@ class Payment(BaseModel):
 class OrderEvent(Event[None, "Order"]):
     """What all events of the log have: when it happened, and its number among those of its order."""
 
-    at: datetime
+    at: Time
     seq: Count
 
 
@@ -93,8 +114,15 @@ class OrderPlaced(OrderEvent):
     total: Money
     freight: Money
     payments: Annotated[tuple[Payment, ...], Field(max_length=100)]  # a tuple: events are immutable
-    estimated_delivery: datetime
-    shipping_limit: datetime | None
+    estimated_delivery: Time
+    shipping_limit: Time | None
+
+    @model_validator(mode="after")
+    def check_promises(self) -> Self:
+        """Refuse a date that cannot be meant."""
+        if max(self.estimated_delivery, self.shipping_limit or self.at) - self.at > LONGEST_PROMISE:
+            raise ValueError("a promise for more than ten years")
+        return self
 
 
 class PaymentApproved(OrderEvent):
@@ -107,6 +135,14 @@ class HandedToCarrier(OrderEvent):
 
 class DeliveredToCustomer(OrderEvent):
     """The parcel is with the customer."""
+
+
+class ShippingLimitPassed(Event[None, "Order"]):
+    """A timer's event: the order should be with the carrier by now."""
+
+
+class DeliveryOverdue(Event[None, "Order"]):
+    """A timer's event: the order should be with the customer by now."""
 
 
 class InferredEvent(OrderEvent):
@@ -151,7 +187,7 @@ EVENTS: dict[str, type[OrderEvent]] = {
         *(Canceled, MarkedUnavailable, ReviewSurveySent, ReviewAnswered),
     )
 }
-"""The events of a log by name."""
+"""The events of a log by name; those of timers are not among them."""
 
 
 class Order(
@@ -170,9 +206,12 @@ class Order(
     freight: Decimal
     paid: Decimal
     estimated_delivery: datetime
+    shipping_limit: datetime | None = None
     approved_at: datetime | None = None
     handed_over_at: datetime | None = None
     ended_at: datetime | None = None
+    is_handed_over_late: bool = False
+    is_delivered_late: bool = False
     surveys_sent: int = 0
     scores: tuple[int, ...] = ()
 
@@ -184,12 +223,15 @@ class Order(
         self.items = event.items
         self.total, self.freight = event.total, event.freight
         self.paid = sum((payment.value for payment in event.payments), Decimal(0))
-        self.estimated_delivery = event.estimated_delivery
+        self.estimated_delivery, self.shipping_limit = event.estimated_delivery, event.shipping_limit
+        self.start_timer(DeliveryOverdue(), at=event.estimated_delivery)  # until a final state is entered
 
     @transition(S.PLACED, to=S.APPROVED)
     def approve(self, event: PaymentApproved) -> None:
-        """Take note of the money."""
+        """Take note of the money: from now on the warehouse has to keep its limit."""
         self.approved_at = event.at
+        if self.shipping_limit is not None:
+            self.start_timer(ShippingLimitPassed(), at=self.shipping_limit)
 
     @transition(S.APPROVED, to=S.INVOICED)
     def invoice(self, event: Invoiced) -> None:
@@ -204,6 +246,7 @@ class Order(
     def hand_over(self, event: HandedToCarrier) -> None:
         """Ship the order. The warehouse can be quicker than the bank: then its report waits for the approval."""
         self.handed_over_at = event.at
+        self.cancel_timer(ShippingLimitPassed)
 
     @postpone(S.PLACED, S.APPROVED, S.INVOICED, S.PROCESSING)
     @transition(S.SHIPPED, to=S.DELIVERED)
@@ -214,6 +257,19 @@ class Order(
         summary says how many there are.
         """
         self.ended_at = event.at
+
+    # Messages leave with the commit, and the sender does not wait: a gateway that is down holds up no order.
+    @transition(S.APPROVED, S.INVOICED, S.PROCESSING, to=STAY)
+    def be_handed_over_late(self, event: ShippingLimitPassed) -> None:
+        """Tell the customer that the order leaves late."""
+        self.tell(f"late-handover-{self.id}", Notify(order=self.id, text="your order has not left us yet"))
+        self.is_handed_over_late = True
+
+    @transition(S.PLACED, S.APPROVED, S.INVOICED, S.PROCESSING, S.SHIPPED, to=STAY)
+    def be_delivered_late(self, event: DeliveryOverdue) -> None:
+        """Tell the customer that the order comes late."""
+        self.tell(f"late-delivery-{self.id}", Notify(order=self.id, text="your order is late"))
+        self.is_delivered_late = True
 
     # What a shop must decide: may an order be canceled after its delivery? Real logs say it happens. Here a parcel
     # under way can be called back, so SHIPPED leads to CANCELED; a delivered order cannot, because what the customer

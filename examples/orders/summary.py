@@ -17,7 +17,10 @@ class Summary:
         orders: Machines alive, by state.
         outcomes: Events by what became of them. Dead letters are those for orders that nobody has placed (yet).
         postponed: Events that still wait for their time.
+        late: Promises that were not kept, by what was promised.
+        gateway: What became of the gateway, and of the notices to customers.
         bad: Lines that were no event.
+        days: Days from the first event of the log to the last.
         seconds: How long it took.
         interrupted: Whether it was stopped before the end of the log.
         broken_off: Why the log could not be read to its end, or None.
@@ -30,18 +33,20 @@ class Summary:
     outcomes: dict[str, int]
     postponed: int
     orders: dict[str, int]
+    late: dict[str, int]
+    gateway: dict[str, int]
+    days: int
     seconds: float
     interrupted: bool
     broken_off: str | None
 
     def __str__(self) -> str:
         rate = self.events / self.seconds if self.seconds else 0
-        states = [f"  {state.lower():<14}{count:>10,}" for state, count in self.orders.items()]
-        ends = [
-            f"  {kind.replace('_', ' '):<14}{count:>10,}"
+        ends = {
+            kind: count
             for kind, count in self.outcomes.items()
             if count or kind in {"committed", "unhandled", "dead_lettered"}
-        ]
+        }
         return "\n".join(
             [
                 *(
@@ -50,11 +55,18 @@ class Summary:
                     else []
                 ),
                 f"{sum(self.orders.values()):,} orders by state",
-                *states,
+                *_rows(self.orders),
                 f"{self.events:,} events by outcome",
-                *ends,
-                f"  {'still waiting':<14}{self.postponed:>10,}",
+                *_rows(ends | {"still waiting": self.postponed}),
+                f"{sum(self.late.values()):,} promises broken",
+                *_rows(self.late),
+                "The gateway to the customers",
+                *_rows(self.gateway),
                 f"{self.lines:,} lines, {self.bad:,} of them bad, {self.blank:,} blank",
-                f"{self.seconds:.2f} s, {rate:,.0f} events per second",
+                f"{self.days:,} days in {self.seconds:.2f} s, {rate:,.0f} events per second",
             ]
         )
+
+
+def _rows(counts: dict[str, int]) -> list[str]:
+    return [f"  {name.lower().replace('_', ' '):<28}{count:>10,}" for name, count in counts.items()]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import io
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +20,7 @@ from actorfsm.machine.machine import definition_of
 from actorfsm.sinks.fields import LEVELS
 from actorfsm.sinks.json_lines import JSONLines
 from actorfsm.sinks.structlog_sink import StructlogSink
+from actorfsm.testing import simulate
 from actorfsm.trace import Record
 from actorfsm.verify_log import command
 from actorfsm.verify_log.laws import Illegal
@@ -91,8 +92,10 @@ def test_a_log_of_structlog_is_read_as_well(capsys: pytest.CaptureFixture[str]) 
 def test_the_log_of_the_orders_example_is_legal() -> None:
     file = io.BytesIO()
     with JSONLines(file) as sink, Log(SHIPPED) as log:
-        asyncio.run(drive(log, [sink]))
-    status, said, complaint = verify(file.getvalue(), "examples.orders.order:Order")
+        simulate(partial(drive, log, [sink]), shuffle=False)
+    status, said, complaint = verify(
+        file.getvalue(), "examples.orders.order:Order", "examples.orders.notice:Notice"
+    )
     assert (status, complaint) == (0, ""), said
 
 
