@@ -19,6 +19,7 @@ from actorfsm.errors import (
     WrongThread,
 )
 from actorfsm.event import Spawn
+from actorfsm.runtime.spawning import check_spawnable
 from actorfsm.runtime.turn import CURRENT
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Births:
     async def run(self, machines: Any, step: int) -> SpawnReport:
         """Create the machines; after each `step` of them the event loop has its turn."""
         door, kind = self._door, self._kind
-        door.check_spawnable(kind)
+        check_spawnable(kind)
         in_turn = CURRENT.get() is not None
         birth = None if in_turn else _birth_without_hooks(kind)
         rest: Iterator[Any] = iter(_pairs(machines))
@@ -79,7 +80,7 @@ class Births:
             for given in batch:
                 try:
                     machine_id, data = _id_and_data(given)
-                    if birth is not None and door.bear(kind, birth, machine_id, data):
+                    if birth is not None and door.spawning.bear(kind, birth, machine_id, data):
                         self._spawned += 1
                     elif in_turn:
                         await door.spawn(kind, machine_id, data, None, None)

@@ -184,11 +184,11 @@ class Job:
         self._record(error)
 
     def _send(self, event: Event[Any, Any]) -> None:
-        door, actor = self.actor.kind.parts.door, self.actor
-        envelope = door.prepare_answer(actor, event, self.origin)
+        parts, actor = self.actor.kind.parts, self.actor
+        envelope = parts.door.prepare_answer(actor, event, self.origin)
         envelope.job, envelope.of_runtime, envelope.keeps_settlement = self, True, True
         self.answer = envelope
-        door.deliver(envelope)
+        parts.admission.deliver(envelope)
 
     def _record(self, error: BaseException) -> None:
         actor, origin = self.actor, self.origin

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from random import Random
 
     from actorfsm.clock import Clock
+    from actorfsm.runtime.addressing import Addressing
+    from actorfsm.runtime.admission import Admission
     from actorfsm.runtime.callbacks import Callbacks
     from actorfsm.runtime.calls import Calls
     from actorfsm.runtime.deadlines import DeadlineWheel, HookSweeper
@@ -49,6 +51,8 @@ class Parts:
     registry: Registry
     callbacks: Callbacks
     calls: Calls
+    addressing: Addressing
+    admission: Admission
     door: Door
     dispatcher: Dispatcher
     deadlines: DeadlineWheel
@@ -120,8 +124,8 @@ class Parts:
 
     def forked(self) -> None:
         """Follow a fork, in the child: a system that runs is the parent's, one not yet started gets ids of its own."""
-        if hasattr(self, "door"):
-            self.door.forked()
+        if hasattr(self, "admission"):
+            self.admission.forked()
             self.calls.forked()
         else:
             self.ids = EventIds(self.random)

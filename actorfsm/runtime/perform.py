@@ -387,7 +387,7 @@ def _conclude(actor: Actor, envelope: Envelope, settlement: Settlement) -> None:
         if envelope.callback is not None:
             _call_back(actor, envelope, outcome)
         if envelope.reply_to is not None:
-            parts.door.send_outcome(envelope, outcome)
+            parts.admission.send_outcome(envelope, outcome)
     for twin in envelope.joined or ():
         settle_duplicate(actor, twin, settlement)
     envelope.joined = None
@@ -491,7 +491,7 @@ def _send(turn: Turn, outgoing: list[Envelope]) -> None:
     turn.outgoing = None
     for envelope in outgoing:
         envelope.sender = None
-        turn.actor.kind.parts.door.deliver(envelope)
+        turn.actor.kind.parts.admission.deliver(envelope)
 
 
 def never_born(actor: Actor, envelope: Envelope) -> None:
@@ -507,7 +507,7 @@ def never_born(actor: Actor, envelope: Envelope) -> None:
 def end_undelivered(actor: Actor, envelope: Envelope, error: ActorFSMError) -> None:
     """End an event that will never be handled: the asker gets the error, a tell is a dead letter."""
     if not envelope.accepted and not envelope.outgoing:
-        actor.kind.parts.door.turn_away(actor, envelope, error)
+        actor.kind.parts.admission.turn_away(actor, envelope, error)
         return
     if not envelope.is_ask:
         actor.kind.parts.bury(envelope, str(error))

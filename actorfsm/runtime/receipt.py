@@ -103,7 +103,7 @@ class Receipt:
 
         A hook that waits for what its own commit lets out, or for its machine's next turn, waits for ever.
         """
-        self._parts.door.check_thread(f"a receipt of {type(self._envelope.event).__name__} was awaited")
+        self._parts.admission.check_thread(f"a receipt of {type(self._envelope.event).__name__} was awaited")
         turn = self._current_turn()
         if turn is None or turn.closed or not turn.holds_machine:
             return

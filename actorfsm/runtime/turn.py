@@ -15,10 +15,11 @@ from actorfsm.event import Terminated
 from actorfsm.ids import check_machine_id, derive_id
 from actorfsm.runtime import jobs, timers
 from actorfsm.runtime.ref import Ref
+from actorfsm.runtime.reply import refuse
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from datetime import datetime
 
     from actorfsm.clock import Duration
@@ -316,23 +317,4 @@ class Turn:
                 machine_id=envelope.machine_id,
                 event=envelope.event,
             )
-            self.actor.kind.parts.door.wake_refused(envelope)
-
-
-def checked_headers(headers: Mapping[str, str], count: int, size: int) -> dict[str, str]:
-    """Return a copy of the headers.
-
-    Raises:
-        InvalidEvent: Not strings, or more than the limits allow.
-    """
-    try:
-        copied: dict[Any, Any] = dict(headers)
-    except (TypeError, ValueError):
-        raise InvalidEvent("headers are a mapping of strings") from None
-    if len(copied) > count:
-        raise InvalidEvent(f"{len(copied)} headers: the limit is {count}")
-    if not all(isinstance(name, str) and isinstance(value, str) for name, value in copied.items()):
-        raise InvalidEvent("headers are strings")
-    if sum(len(name) + len(value) for name, value in copied.items()) > size:
-        raise InvalidEvent(f"headers are longer than {size:,} characters")
-    return copied
+            refuse(envelope, envelope.refusal)

@@ -48,7 +48,7 @@ class Watches:
             self._watchers.setdefault(machine_id, {})[watcher] = None
             self._watched.setdefault(watcher, {})[machine_id] = None
         elif not self._waiting(watcher, machine_id):  # what waits already says so
-            self._parts.door.send(watcher.id, notice, None)
+            self._parts.admission.send(watcher.id, notice, None)
 
     def _take_back(self, watcher: Actor, machine_id: str) -> None:
         if machine_id in self._watched.get(watcher, ()):
@@ -117,7 +117,7 @@ class Watches:
                 _wake(watcher, notice)
             else:
                 self._forget_watched(watcher, actor.id)
-                self._parts.door.send(watcher.id, notice, cause)
+                self._parts.admission.send(watcher.id, notice, cause)
 
     def drop(self, watcher: Actor) -> None:
         """Forget the watches of a machine that stops."""

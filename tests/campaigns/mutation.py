@@ -40,7 +40,18 @@ MODULES: Final = (
     "actorfsm/machine",
     *(
         f"actorfsm/runtime/{name}.py"
-        for name in ("mailbox", "actor", "dispatcher", "dynamic_supervisor", "perform", "turn", "door")
+        for name in (
+            "mailbox",
+            "actor",
+            "dispatcher",
+            "dynamic_supervisor",
+            "perform",
+            "turn",
+            "door",
+            "admission",
+            "addressing",
+            "spawning",
+        )
     ),
 )
 GOAL: Final = 0.85

@@ -15,6 +15,7 @@ from actorfsm import Veto
 from actorfsm.machine.definition import Transition
 from actorfsm.machine.selection import select
 from actorfsm.runtime import actor as actor_module, perform
+from actorfsm.runtime.admission import Admission
 from actorfsm.runtime.door import Door
 from actorfsm.runtime.mailbox import Mailbox
 from actorfsm.runtime.turn import CURRENT, Turn
@@ -141,7 +142,7 @@ def a_postponed_event_forgotten() -> Iterator[None]:
 @plant("C24")
 def a_duplicate_applied_twice() -> Iterator[None]:
     """An event id is forgotten when its event is committed."""
-    is_repetition = Door._is_repetition
+    is_repetition = Admission._is_repetition
 
     def forgetful(self: Any, actor: Any, envelope: Any) -> bool:
         known = None if actor.rare is None else actor.rare.ids.get(envelope.event_id)
@@ -149,7 +150,7 @@ def a_duplicate_applied_twice() -> Iterator[None]:
             del actor.rare.ids[envelope.event_id]
         return is_repetition(self, actor, envelope)
 
-    with mock.patch.object(Door, "_is_repetition", forgetful):
+    with mock.patch.object(Admission, "_is_repetition", forgetful):
         yield
 
 
@@ -160,7 +161,7 @@ def an_outgoing_message_sent_although_rolled_back() -> Iterator[None]:
     def sending(self: Turn, outgoing: list[Any]) -> None:
         for envelope in outgoing:
             envelope.sender = None
-            self.actor.kind.parts.door.deliver(envelope)
+            self.actor.kind.parts.admission.deliver(envelope)
 
     with mock.patch.object(Turn, "_discard", sending):
         yield

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from actorfsm import ActorSystem, Veto
 from actorfsm.machine import draft
 from actorfsm.runtime import actor as actor_module, perform, reply
+from actorfsm.runtime.admission import Admission
 from actorfsm.runtime.callbacks import Callbacks
 from actorfsm.runtime.deadlines import DeadlineWheel
 from actorfsm.runtime.door import Door
@@ -149,7 +150,7 @@ def postponed_events_come_back_in_reverse(patch: pytest.MonkeyPatch) -> None:
 
 @found_by("P1", "P5")
 def a_duplicate_is_applied_twice(patch: pytest.MonkeyPatch) -> None:
-    put(patch, Door, "_is_repetition", lambda self, actor, envelope: False)
+    put(patch, Admission, "_is_repetition", lambda self, actor, envelope: False)
 
 
 @found_by("P1")
@@ -166,7 +167,7 @@ def a_message_leaves_before_the_commit(patch: pytest.MonkeyPatch) -> None:
         if self.outgoing:
             envelope = self.outgoing.pop()
             envelope.sender = None
-            self.actor.kind.parts.door.deliver(envelope)
+            self.actor.kind.parts.admission.deliver(envelope)
         return receipt
 
     put(patch, Turn, "tell", delivers)

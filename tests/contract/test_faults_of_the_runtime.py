@@ -9,8 +9,8 @@ import pytest
 
 from actorfsm import ActorFSMError, Directive, SystemFailed
 from actorfsm.runtime import perform
+from actorfsm.runtime.admission import Admission
 from actorfsm.runtime.dispatcher import Dispatcher
-from actorfsm.runtime.door import Door
 from actorfsm.runtime.dynamic_supervisor import DynamicSupervisor
 from tests.contract.lamp import Count, Switch, lamp_of
 from tests.contract.paths import Path, Script, Style
@@ -103,7 +103,7 @@ def test_a_fault_after_the_commit_or_in_the_pump_leaves_no_ask_without_an_answer
 
 
 @pytest.mark.rule("C17")
-@pytest.mark.parametrize(("owner", "name"), [(Dispatcher, "overdue"), (Door, "expire")])
+@pytest.mark.parametrize(("owner", "name"), [(Dispatcher, "overdue"), (Admission, "expire")])
 def test_a_fault_at_a_deadline_leaves_no_ask_without_an_answer(
     owner: Any, name: str, monkeypatch: pytest.MonkeyPatch, sim: Callable[..., None]
 ) -> None:

@@ -206,7 +206,7 @@ def test_what_a_child_finds_can_be_seen_here(monkeypatch: pytest.MonkeyPatch) ->
         async with ActorSystem(lamp_class, services=Script(), trace=None) as system:
             await system.spawn(lamp_class, "lamp")
             waiting = system.threadsafe.ask("lamp", Later())
-            calls, door = system._parts.calls, system._parts.door
+            calls, admission = system._parts.calls, system._parts.admission
             monkeypatch.setattr(fork, "_WATCHED", WeakSet([system._parts]))
             fork._in_child()
             with pytest.raises(WrongProcess):
@@ -216,7 +216,7 @@ def test_what_a_child_finds_can_be_seen_here(monkeypatch: pytest.MonkeyPatch) ->
             with pytest.raises(WrongProcess):
                 waiting.result()
             assert waiting.cancel()
-            calls._forked, door._thread = False, threading.get_ident()
+            calls._forked, admission.thread = False, threading.get_ident()
             await system.shutdown(queues="abandon")
             assert system.stats().balance == 0
 
