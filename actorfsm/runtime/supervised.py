@@ -205,13 +205,15 @@ class ServiceChild(LiveChild):
             run.started()
         try:
             await self._service(*(self._system, run.started)[: self._arguments])
-        except (KeyboardInterrupt, GeneratorExit):
+        except KeyboardInterrupt:
             raise
         except asyncio.CancelledError as error:
             if not run.is_stopping:
                 run.error = ActorFSMError(f"{self.name} was cancelled, but not by its supervisor")
                 run.error.__cause__ = error
-        except BaseException as error:  # noqa: BLE001 -- a service cannot hurt the runtime
+        except BaseException as error:  # a service cannot hurt the runtime
+            if isinstance(error, GeneratorExit) and asyncio._get_running_loop() is None:  # noqa: SLF001 -- the loop is gone
+                raise
             run.error = error
 
     def _ended(self, run: _Run, _task: object = None) -> None:

@@ -415,6 +415,32 @@ def test_a_service_that_is_cancelled_by_others_or_raises_what_it_likes_is_only_r
     sim(scenario)
 
 
+def test_a_transient_service_that_raises_a_generator_exit_has_failed_and_is_started_again(
+    sim: Callable[..., None],
+) -> None:
+    """Only what a closed loop throws into a coroutine is no failure of it. Found by the sweep."""
+
+    async def scenario() -> None:
+        steps, starts = Steps(), list[int]()
+
+        async def odd() -> None:
+            starts.append(1)
+            if len(starts) == 1:
+                raise GeneratorExit("of my own")
+            await asyncio.sleep(1e9)
+
+        children = [Child(odd, restart=Restart.TRANSIENT)]
+        async with ASYNC.system(children=children, trace=steps, root=PROMPT) as system:
+            await settle()
+            assert len(starts) == 2
+            assert [type(r.error).__name__ for r in steps.records if r.name == "child_failed"] == [
+                "GeneratorExit"
+            ]
+            assert system.tree().children[0].status == "running"
+
+    sim(scenario)
+
+
 # -- stop ----------------------------------------------------------------------------------------------------------
 
 
