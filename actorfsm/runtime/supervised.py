@@ -61,6 +61,7 @@ class LiveChild(ABC):
         error: With what, then; None was a normal exit.
         backoff: The pauses before it is started again.
         pause_key: The timer of the pause that it is in, or 0.
+        down_with_it: While it waits for its restart: those that are started again then, itself among them, in order.
         is_shown: Whether the trace has records of its starts and stops: it was declared.
     """
 
@@ -78,6 +79,7 @@ class LiveChild(ABC):
         self.error: BaseException | None = None
         self.backoff = Backoff()
         self.pause_key = 0
+        self.down_with_it: list[LiveChild] = []
 
     @abstractmethod
     async def start(self) -> None:
@@ -262,6 +264,8 @@ class MachineChild(LiveChild):
         """Whether it ended normally, so that the next incarnation is born anew."""
         self._is_leaving = False
         """Whether the supervisor waits until the event at hand is done."""
+        self._end_is_shown = False
+        """Whether the trace has a record of the end of this incarnation."""
 
     # -- what its supervisor asks for ---------------------------------------------------------------------------
 
@@ -292,7 +296,7 @@ class MachineChild(LiveChild):
             rare = rare_of(actor)
             rare.child = None
             rare.stop_reason = rare.stop_reason or "is not started again"
-            self._kind.supervisor.stop_now(actor, is_shown=self.status != "stopped")
+            self._kind.supervisor.stop_now(actor, is_shown=not self._end_is_shown)
 
     async def _give_birth(self) -> None:
         parts, kind, actor = self.parts, self._kind, self._actor
@@ -417,7 +421,7 @@ class MachineChild(LiveChild):
         if self.restart is not Restart.PERMANENT or self.parts.stopping:
             return False
         self._has_exited = True
-        self._kind.supervisor.record(actor, "stopped", rare.stop_reason or "", None)
+        self.record("stopped", rare.stop_reason or "")
         if not actor.node.final:  # otherwise they were told when it finished
             self.parts.watches.ended(actor, "stopped")
         self._keep(actor)
@@ -432,6 +436,7 @@ class MachineChild(LiveChild):
 
     def record(self, name: str, reason: str = "", error: BaseException | None = None) -> None:
         """Let the trace have a record of the machine."""
+        self._end_is_shown = name == "stopped"
         if self._actor is None:
             super().record(name, reason, error)
         else:

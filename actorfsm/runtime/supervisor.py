@@ -21,6 +21,8 @@ from actorfsm.runtime.tasks import start_task
 from actorfsm.runtime.tree import TreeNode
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from actorfsm.machine.options import RestartPolicy
     from actorfsm.runtime.parts import Parts
 
@@ -151,21 +153,25 @@ class LiveSupervisor(LiveChild):
     async def _work(self) -> None:
         while self._inbox and self._is_open:
             child = self._inbox.popleft()
-            if child.status == "waiting":
-                await self._start_again(child)
-            elif child.has_ended:
+            if child.has_ended:
                 await self._see_to(child, child.error)
+            elif child.status == "waiting" and not child.pause_key:
+                await self._start_again(child.down_with_it)
             await self._breathe()
 
     async def _see_to(self, child: LiveChild, error: BaseException | None) -> None:
         """Decide what becomes of a child that ended: nothing more, a restart, or the end of this supervisor."""
         child.has_ended = False
+        others = [other for other in child.down_with_it if other is not child]
         self._forget_pause(child)
         if not self._is_restarted(child, error):
             if error is not None and not isinstance(error, SystemStopping):
                 child.record("child_failed", f"{described(error)}; not started again", error)
             if error is not None:
                 child.give_up()  # one that ended normally has nothing left to give up, or stays addressable
+            await self._start_again(
+                others
+            )  # it waited for its restart, and was stopped meanwhile: they go on
             return
         if error is not None:
             child.record("child_failed", described(error), error)
@@ -178,19 +184,30 @@ class LiveSupervisor(LiveChild):
             child.restart is Restart.TRANSIENT and error is not None
         )
 
-    async def _restart(self, child: LiveChild, error: BaseException | None) -> None:
-        """Count a restart of the child; stop those that depend on it, and start them all again after a pause."""
+    async def _restart(
+        self, child: LiveChild, error: BaseException | None, down: Sequence[LiveChild] = ()
+    ) -> None:
+        """Count a restart of the child; stop those that depend on it, and start them all again after a pause.
+
+        Args:
+            child: The child.
+            error: Why it ended.
+            down: Others that are stopped already, and are to be started after it.
+        """
         now = self.parts.loop.time()
         if not self._intensity.allows(self._policy, now):
-            await self._escalate(child, error)
+            await self._escalate(child, error, down)
             return
-        affected = self._affected(child)
+        affected = sorted({*self._affected(child), *down}, key=self._places.__getitem__)
         for other in reversed(affected):
             await self._breathe()
             self._forget_pause(other)
             await other.stop()
             if other.restart is Restart.TEMPORARY:
                 other.give_up()
+        child.down_with_it = affected
+        if child.has_ended:
+            return  # normally, by itself, while it and others were being stopped: it is in the inbox
         child.status = "waiting"
         pause_s = child.backoff.next_pause_s(self._policy, now, self.parts.random)
         child.pause_key = self.parts.timers.call_later(
@@ -211,13 +228,15 @@ class LiveSupervisor(LiveChild):
         self._attend()
 
     def _forget_pause(self, child: LiveChild) -> None:
+        child.down_with_it = []
         if child.pause_key:
             self.parts.timers.cancel(child.pause_key)
             child.pause_key = 0
 
-    async def _start_again(self, child: LiveChild) -> None:
-        """Start a child and those that were stopped with it, in order. A start that fails counts as a restart."""
-        for other in self._affected(child):
+    async def _start_again(self, children: Sequence[LiveChild]) -> None:
+        """Start children that were stopped together, in order. A start that fails counts as a restart."""
+        for number, other in enumerate(children, 1):
+            other.down_with_it = []
             if other.restart is Restart.TEMPORARY:
                 continue
             await self._breathe()
@@ -227,12 +246,14 @@ class LiveSupervisor(LiveChild):
                 cause = error.cause if isinstance(error, DidNotStart) else error
                 other.status = "failed"
                 other.record("child_failed", f"did not start: {described(cause)}", cause)
-                await self._restart(other, cause)
+                await self._restart(other, cause, children[number:])
                 return
 
     # -- giving up ----------------------------------------------------------------------------------------------
 
-    async def _escalate(self, child: LiveChild, error: BaseException | None) -> None:
+    async def _escalate(
+        self, child: LiveChild, error: BaseException | None, down: Sequence[LiveChild]
+    ) -> None:
         """Give up: stop all children, and fail to the supervisor above; the root fails the system."""
         policy = self._policy
         reason = (
@@ -242,6 +263,7 @@ class LiveSupervisor(LiveChild):
         if self.parts.stopping:
             await child.stop()
             child.give_up()
+            await self._start_again(down)
             return
         self.record("escalated", reason, cause)
         if self.parent is None:

@@ -1,0 +1,142 @@
+"""C16, C19: what befalls a tree while some of it waits for a restart. Each was found by the simulation (P2)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from actorfsm import Child, HookFailed, NoSuchMachine, Restart, RestartPolicy, Strategy, Supervisor
+from tests.contract.lamp import raising, times
+from tests.contract.paths import Path, Script, Style
+from tests.contract.tree import Finish, Services, Steps, Work, settle, worker_of
+
+ASYNC = Path(Style.ASYNC, inline=True)
+SLOW = RestartPolicy(max_restarts=5, first_delay_s=1, max_delay_s=1, jitter=0, within_s=20)
+"""Leaves a second between a failure and the restart."""
+
+
+@pytest.mark.rule("C16")
+@pytest.mark.parametrize("strategy", [Strategy.ONE_FOR_ALL, Strategy.REST_FOR_ONE])
+def test_siblings_do_not_stay_down_when_the_one_they_were_stopped_with_is_stopped_for_good(
+    strategy: Strategy, sim: Callable[..., None]
+) -> None:
+    """Seed 90: it was stopped while it waited for its restart, and nobody started the others again."""
+
+    async def scenario() -> None:
+        worker, services, steps = worker_of(Style.ASYNC), Services(), Steps()
+        script = Script(**{"work a": times(1, raising(ValueError))})
+        children = [Child(worker, "a", restart=Restart.TRANSIENT), Child(worker, "b"), services("one")]
+        group = Supervisor("group", strategy=strategy, children=children, policy=SLOW)
+        async with ASYNC.system(children=[group], services=script, trace=steps) as system:
+            with pytest.raises(HookFailed):
+                await system.ask("a", Work())
+            await settle(0.5)
+            steps.drain()
+            waiting = system.tell("b", Work(n=3))
+            await system.stop("a")
+            await settle()
+            assert steps.drain() == [
+                "stopped a",
+                "restarted b",
+                "started b",
+                "restarted one",
+                "started one",
+            ]
+            assert (await waiting).kind == "committed"
+            with pytest.raises(NoSuchMachine):
+                await system.ask("a", Work())
+            await settle(2)
+            assert steps.drain() == []
+
+    sim(scenario)
+
+
+@pytest.mark.rule("C19")
+@pytest.mark.parametrize("strategy", [Strategy.ONE_FOR_ALL, Strategy.REST_FOR_ONE])
+def test_siblings_that_wait_for_a_restart_finish_their_mail_when_the_system_stops_meanwhile(
+    strategy: Strategy, sim: Callable[..., None]
+) -> None:
+    """Seed 113: only the one that had failed was started again, the mail of the others waited for the deadline."""
+
+    async def scenario() -> None:
+        worker = worker_of(Style.ASYNC)
+        script = Script(**{"work a": times(1, raising(ValueError))})
+        children = [Child(worker, "a"), Child(worker, "b"), Child(worker, "c")]
+        group = Supervisor("group", strategy=strategy, children=children, policy=SLOW)
+        async with ASYNC.system(children=[group], services=script) as system:
+            with pytest.raises(HookFailed):
+                await system.ask("a", Work())
+            await settle(0.5)
+            mail = [system.tell(machine_id, Work()) for machine_id in "abc"]
+        assert [(await receipt).kind for receipt in mail] == ["committed"] * 3
+        assert system.report is not None
+        assert (system.report.finished, system.report.abandoned) == (True, 0)
+        assert asyncio.get_running_loop().time() < 2
+
+    sim(scenario)
+
+
+@pytest.mark.rule("C19")
+@pytest.mark.parametrize("fails", [1, 9])
+def test_siblings_finish_their_mail_though_one_of_them_does_not_start_while_the_system_stops(
+    fails: int, sim: Callable[..., None]
+) -> None:
+    """However often: after too many attempts that one is given up, and the others go on."""
+
+    async def scenario() -> None:
+        worker = worker_of(Style.ASYNC)
+        script = Script(**{"work a": times(1, raising(ValueError))})
+        children = [Child(worker, "a"), Child(worker, "b"), Child(worker, "c")]
+        group = Supervisor("group", strategy=Strategy.ONE_FOR_ALL, children=children, policy=SLOW)
+        async with ASYNC.system(children=[group], services=script) as system:
+            await system.stop("b")  # so that it is born anew
+            await settle(1.5)
+            with pytest.raises(HookFailed):
+                await system.ask("a", Work())
+            await system.stop("b")
+            script.does["born b"] = times(fails, raising(ValueError))
+            mail = [system.tell(machine_id, Work()) for machine_id in "abc"]
+        last = "committed" if fails == 1 else "dead_lettered"
+        assert [(await receipt).kind for receipt in mail] == ["committed", last, "committed"]
+        assert system.report is not None
+        assert system.report.finished
+
+    sim(scenario)
+
+
+@pytest.mark.rule("C30")
+@pytest.mark.parametrize("ends", ["finishes", "fails"])
+def test_a_machine_that_is_given_up_with_its_supervisor_leaves_a_record(
+    ends: str, sim: Callable[..., None]
+) -> None:
+    """Seed 139: it had finished, or waited for its restart; then its id was unknown, and the trace did not say why."""
+
+    async def scenario() -> None:
+        worker, services, steps = worker_of(Style.ASYNC), Services(), Steps()
+        script = Script(**{"work a": raising(ValueError)})
+        restart = Restart.TEMPORARY if ends == "finishes" else Restart.TRANSIENT
+        children = [Child(worker, "a", restart=restart), services("one")]
+        group = Supervisor(
+            "group",
+            strategy=Strategy.ONE_FOR_ALL,
+            children=children,
+            restart=Restart.TEMPORARY,
+            policy=SLOW if ends == "finishes" else RestartPolicy(max_restarts=0),
+        )
+        async with ASYNC.system(children=[group], services=script, trace=steps) as system:
+            if ends == "finishes":
+                await system.ask("a", Finish())
+            steps.drain()
+            if ends == "finishes":
+                services.fail("one")
+            else:
+                with pytest.raises(HookFailed):
+                    await system.ask("a", Work())
+            await settle(2)
+            with pytest.raises(NoSuchMachine):
+                system.snapshot("a")
+            assert steps.drain().count("stopped a") == 1
+
+    sim(scenario)
