@@ -9,6 +9,7 @@ import subprocess
 import sys
 from enum import StrEnum, auto
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 import actorfsm
 from actorfsm import (
     STAY,
+    ActorSystem,
     AskCycle,
     Event,
     Expired,
@@ -28,6 +30,9 @@ from actorfsm import (
     NoSuchMachine,
     Overflow,
     Record,
+    RestartPolicy,
+    Supervisor,
+    SystemFailed,
     Veto,
     Vetoed,
     on_enter,
@@ -295,6 +300,36 @@ def test_a_hook_that_fails_in_any_way_leaves_the_others_in_peace(system_of: Syst
             *failed, well = await asyncio.gather(*asks, return_exceptions=True)
             assert [type(error) for error in failed] == [HookFailed] * 3
             assert well == 1
+
+    sim(scenario)
+
+
+@claim("What fails is started again")
+@pytest.mark.rule("C17")
+def test_a_service_that_fails_is_started_again_after_growing_pauses_until_it_is_too_often(sim: Sim) -> None:
+    async def scenario() -> None:
+        starts: list[float] = []
+
+        async def gateway() -> None:
+            starts.append(asyncio.get_running_loop().time())
+            await asyncio.sleep(1)
+            raise OSError("no route")
+
+        policy = RestartPolicy(max_restarts=3, within_s=60, first_delay_s=1, jitter=0)
+        shop = Supervisor("shop", policy=policy, children=[gateway, Lamp])
+        root = RestartPolicy(max_restarts=0)
+
+        async def open_shop() -> None:
+            async with ActorSystem(children=[shop], root=root, trace=None, random=Random(7)) as system:
+                await system.spawn(Lamp, "lamp")
+                await asyncio.sleep(5)
+                assert await system.ask("lamp", Switch()) == 1  # nobody else noticed
+                await asyncio.sleep(3600)
+
+        with pytest.raises(SystemFailed) as caught:
+            await open_shop()
+        assert starts == [0, 2, 5, 10]  # a second of life, then pauses of 1, 2 and 4
+        assert isinstance(caught.value.__cause__, OSError)
 
     sim(scenario)
 

@@ -22,6 +22,7 @@ from actorfsm.runtime.dynamic_supervisor import is_spawned, rare_of
 from actorfsm.runtime.envelope import Envelope
 from actorfsm.runtime.intensity import Backoff
 from actorfsm.runtime.mailbox import Mailbox
+from actorfsm.runtime.reply import described
 from actorfsm.runtime.tasks import start_task
 from actorfsm.runtime.tree import TreeNode
 from actorfsm.trace import Record
@@ -182,7 +183,8 @@ class ServiceChild(LiveChild):
             ) from None
         if run.has_failed_to_start:
             self._run = None
-            raise ActorFSMError(f"{self.name} ended before it had started") from run.error
+            why = "" if run.error is None else f", with {described(run.error)}"
+            raise ActorFSMError(f"{self.name} ended before it had started{why}") from run.error
         self.has_started()
         run.counts = True
         if run.task.done():

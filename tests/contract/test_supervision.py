@@ -184,6 +184,24 @@ def test_a_service_that_returns_before_it_says_that_it_started_has_not_started(
     sim(scenario)
 
 
+def test_a_service_that_raises_before_it_says_that_it_started_is_told_with_what_it_raised(
+    sim: Callable[..., None],
+) -> None:
+    async def scenario() -> None:
+        async def unlucky(system: Any, started: Any) -> None:
+            raise ConnectionError("nobody answers")
+
+        with pytest.raises(SystemFailed) as caught:
+            async with ASYNC.system(children=[unlucky]):
+                pass
+        assert str(caught.value).endswith(
+            "unlucky ended before it had started, with ConnectionError: nobody answers"
+        )
+        assert isinstance(caught.value.__cause__.__cause__, ConnectionError)
+
+    sim(scenario)
+
+
 def test_whoever_gives_up_the_start_leaves_nothing_behind(sim: Callable[..., None]) -> None:
     async def scenario() -> None:
         worker, services, steps = worker_of(Style.ASYNC, hook_timeout=1_000), Services(), Steps()
