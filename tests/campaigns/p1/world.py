@@ -1,4 +1,4 @@
-"""The world of a sweep: machines that note each step they take, callers that note each answer, and the checker.
+"""The world of a sweep: callers that note each answer, and the checker.
 
 The checker knows no scenario. It compares three witnesses that know nothing of each other: what senders were told, what
 the trace says, and what the machines' data has become.
@@ -8,296 +8,38 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from enum import StrEnum, auto
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from actorfsm import (
-    STAY,
     ActorFSMError,
     ActorSystem,
     AskTimeout,
-    Directive,
-    Event,
+    Child,
     Expired,
     HookFailed,
     Limits,
-    Machine,
-    MailboxPolicy,
     Outcome,
-    Overflow,
     Record,
-    Redelivery,
     RestartPolicy,
     Spawn,
+    SystemFailed,
+    TimerScope,
     Unhandled,
     Vetoed,
-    after_transition,
-    before_transition,
-    on_enter,
-    on_exit,
-    postpone,
-    transition,
 )
+from tests.campaigns.p1.books import KINDS, Book, Promises
+from tests.campaigns.p1.machines import Done, Ping, Tagged, Undone, tag_of
+from tests.campaigns.p1.trees import Tree
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import Callable, Coroutine
 
     from actorfsm.testing.faults import Faults, Run
 
-KINDS = frozenset({"committed", "vetoed", "unhandled", "failed", "expired", "dead_lettered"})
 LONG_S = 1_000.0
 """Virtual seconds after which every deadline, pause and backoff of these scenarios is over."""
-
-
-# -- the machines ---------------------------------------------------------------------------------------------------
-
-
-class S(StrEnum):
-    A = auto()
-    B = auto()
-    C = auto()
-    END = auto()
-
-
-class Tagged(Event[str]):
-    tag: str
-
-
-class Go(Tagged):
-    """A → B → C → A."""
-
-
-class Ping(Tagged):
-    """Stays."""
-
-
-class Late(Tagged):
-    """Postponed in A."""
-
-
-class Note(Tagged):
-    """A message of one machine to another, or to itself."""
-
-
-class Finish(Tagged):
-    """To the final state."""
-
-
-class Choose(Tagged):
-    """Guarded."""
-
-
-class Begin(Tagged):
-    """Gives birth to a `Born`."""
-
-
-def tag_of(event: Any) -> str:
-    """Return what the event is known by in the ledgers of the world."""
-    if isinstance(event, Outcome):
-        return f"outcome of {event.event_id}"
-    return str(getattr(event, "tag", type(event).__name__))
-
-
-def guard(machine: Any, event: Choose) -> bool:
-    machine.services.hit(f"{machine.id}.{event.tag}:guard")
-    return not event.tag.startswith("no")
-
-
-def another_guard(machine: Any, event: Choose) -> bool:
-    machine.services.hit(f"{machine.id}.{event.tag}:another guard")
-    return event.tag == "no, the other"
-
-
-class Base(Machine[S, Any]):
-    log: list[str] = []
-    nested: dict[str, list[str]] = {}
-    count: int = 0
-
-    def note(self, step: str, event: Any) -> str:
-        """Change all that can be changed, so that a rollback has something to forget."""
-        key = f"{tag_of(event)}:{step}"
-        self.log.append(key)
-        self.nested.setdefault(tag_of(event), []).append(step)
-        self.count += 1
-        return key
-
-
-class Probe(Base, initial=S.A, final=(S.END,)):
-    async def visit(self, step: str, event: Any) -> Any:
-        key = self.note(step, event)
-        await self.services.point(f"{self.id}.{key}")
-        act = self.services.acts.get(key)
-        return None if act is None else await act(self)
-
-    @before_transition
-    async def before(self, old: S, new: S, event: Event) -> Any:
-        return await self.visit("before", event)
-
-    @on_exit()
-    async def leave(self, old: S, new: S, event: Event) -> Any:
-        return await self.visit("exit", event)
-
-    @on_enter()
-    async def enter(self, old: S, new: S, event: Event) -> Any:
-        return await self.visit("enter", event)
-
-    @after_transition
-    async def after(self, old: S, new: S, event: Event) -> None:
-        key = f"{tag_of(event)}:after"
-        await self.services.point(f"{self.id}.{key}")
-        if key in self.services.acts:
-            await self.services.acts[key](self)
-
-    @transition(S.A, to=S.B)
-    @transition(S.B, to=S.C)
-    @transition(S.C, to=S.A)
-    async def go(self, event: Go) -> str:
-        return await self.answer(event)
-
-    @transition(S.A, S.B, S.C, to=STAY)
-    async def ping(self, event: Ping) -> str:
-        return await self.answer(event)
-
-    @transition(S.A, S.B, S.C, to=STAY)
-    async def get(self, event: Note) -> str:
-        return await self.answer(event)
-
-    @postpone(S.A)
-    @transition(S.B, to=S.C)
-    @transition(S.C, to=STAY)
-    async def late(self, event: Late) -> str:
-        return await self.answer(event)
-
-    @transition(S.A, S.B, S.C, to=S.END)
-    async def finish(self, event: Finish) -> str:
-        return await self.answer(event)
-
-    @transition(S.A, to=S.B, when=guard)
-    @transition(S.A, to=S.C, when=another_guard)
-    async def choose(self, event: Choose) -> str:
-        return await self.answer(event)
-
-    @transition(S.A, S.B, S.C, to=STAY)
-    async def told(self, event: Outcome) -> None:
-        await self.visit("body", event)
-
-    async def answer(self, event: Tagged) -> str:
-        result = await self.visit("body", event)
-        return f"{event.tag}@{self.id}" if result is None else result
-
-
-class Born(Probe, initial=S.B):
-    @transition(to=S.A)
-    async def born(self, event: Begin) -> str:
-        return await self.answer(event)
-
-
-class Detaching(Probe):
-    @after_transition(S.B, detached=True)
-    async def beside(self, old: S, new: S, event: Event) -> None:
-        await self.services.point(f"{self.id}.{tag_of(event)}:beside")
-
-
-class Hurried(Probe, hook_timeout=1):
-    """Its hooks may take a second."""
-
-
-class Redelivering(Probe, redelivery=Redelivery(attempts=2, first_delay_s=0.5)):
-    """A failed event is tried again, twice."""
-
-
-class Restarting(
-    Probe, on_failure={BaseException: Directive.RESTART}, restart=RestartPolicy(max_restarts=2, within_s=60)
-):
-    """Restarted after each failure; quarantined after the third."""
-
-
-class Fragile(Probe, on_failure={BaseException: Directive.RESTART}, restart=RestartPolicy(max_restarts=0)):
-    """Quarantined after the first failure."""
-
-
-class Mortal(Probe, on_failure={BaseException: Directive.STOP}):
-    """Stopped after a failure."""
-
-
-class Waiting(Probe, mailbox=MailboxPolicy(capacity=2, overflow=Overflow.WAIT, waiting=3, wait_timeout_s=5)):
-    """Two wait inside, three outside."""
-
-
-class Refusing(Probe, mailbox=MailboxPolicy(capacity=2, waiting=2)):
-    """Two wait, the next is refused."""
-
-
-class DroppingOldest(Probe, mailbox=MailboxPolicy(capacity=2, overflow=Overflow.DROP_OLDEST)):
-    """Two wait, the oldest makes room."""
-
-
-class DroppingNewest(Probe, mailbox=MailboxPolicy(capacity=2, overflow=Overflow.DROP_NEWEST)):
-    """Two wait, the newest goes."""
-
-
-class Plain(Base, initial=S.A, final=(S.END,)):
-    """All its hooks are plain functions: with `inline` its turns run inside the ask, without a task."""
-
-    def visit(self, step: str, event: Any) -> Any:
-        key = self.note(step, event)
-        self.services.hit(f"{self.id}.{key}")
-        act = self.services.acts.get(key)
-        return None if act is None else act(self)
-
-    @before_transition
-    def before(self, old: S, new: S, event: Event) -> Any:
-        return self.visit("before", event)
-
-    @on_exit()
-    def leave(self, old: S, new: S, event: Event) -> Any:
-        return self.visit("exit", event)
-
-    @on_enter()
-    def enter(self, old: S, new: S, event: Event) -> Any:
-        return self.visit("enter", event)
-
-    @after_transition
-    def after(self, old: S, new: S, event: Event) -> None:
-        self.services.hit(f"{self.id}.{tag_of(event)}:after")
-
-    @transition(S.A, to=S.B)
-    @transition(S.B, to=S.C)
-    @transition(S.C, to=S.A)
-    def go(self, event: Go) -> str:
-        return self.answer(event)
-
-    @transition(S.A, S.B, S.C, to=STAY)
-    def ping(self, event: Ping | Note) -> str:
-        return self.answer(event)
-
-    @postpone(S.A)
-    @transition(S.B, S.C, to=STAY)
-    def late(self, event: Late) -> str:
-        return self.answer(event)
-
-    @transition(S.A, S.B, S.C, to=S.END)
-    def finish(self, event: Finish) -> str:
-        return self.answer(event)
-
-    def answer(self, event: Tagged) -> str:
-        result = self.visit("body", event)
-        return f"{event.tag}@{self.id}" if result is None else result
-
-
-class AnyToAny(Base, initial=S.A):
-    """Declares no transitions: it goes where it is asked to."""
-
-    @before_transition
-    async def before(self, old: S, new: S, event: Event) -> Any:
-        await self.services.point(f"{self.id}.{self.note('before', event)}")
-
-    @on_enter()
-    async def enter(self, old: S, new: S, event: Event) -> Any:
-        await self.services.point(f"{self.id}.{self.note('enter', event)}")
 
 
 # -- the ledgers ----------------------------------------------------------------------------------------------------
@@ -311,6 +53,8 @@ class Call:
     tag: str
     replied: bool = False
     cancelled: bool = False
+    may_be_refused: bool = False
+    """Whether it may have been refused although its caller, who was cancelled, never heard of that."""
     error: ActorFSMError | None = None
 
 
@@ -327,20 +71,18 @@ class Told:
     called: list[Outcome]
 
 
-@dataclass
-class Book:
-    """What the trace says a machine must be: steps of committed turns, state, seq."""
-
-    steps: list[str]
-    state: str | None
-    seq: int
-
-
 class World:
     """What one scenario has in hand: a system, and ledgers of all that is sent and answered."""
 
     def __init__(
-        self, faults: Faults, *machines: type[Any], inline: bool, quarantine: Any = None, sink: Any = None
+        self,
+        faults: Faults,
+        *machines: type[Any],
+        inline: bool,
+        quarantine: Any = None,
+        sink: Any = None,
+        tree: Callable[[World], list[Any]] | None = None,
+        root: RestartPolicy | None = None,
     ) -> None:
         self.faults = faults
         self.machines = machines
@@ -352,12 +94,16 @@ class World:
         self.messages: set[tuple[str, str, str, str]] = set()
         """(sender, its event, receiver, message), for each `self.tell` and `next_event` that a hook has made."""
         self.records: list[Record] = []
-        self.books: dict[str, Book] = {}
         self.violations: list[str] = []
+        self.promises = Promises(self.wrong)
+        self.books = self.promises.books
         self.others: list[World] = []
         self.rest_cut_short = False
         """Whether a shutdown was cancelled: then callbacks need not have been called."""
         sinks = (self.write,) if sink is None else (self.write, sink)
+        self.root = root or RestartPolicy(max_restarts=5, within_s=60)
+        self.children = [] if tree is None else tree(self)
+        self.tree = Tree(self.children, self.root, self.wrong)
         self.system = ActorSystem(
             *machines,
             services=self,
@@ -366,6 +112,8 @@ class World:
             inline=inline,
             limits=Limits(turns_per_step=4, events_in_a_row=2, ask_timeout_s=20.0),
             on_quarantine=quarantine,
+            children=self.children,
+            root=self.root,
         )
 
     def wrong(self, what: str) -> None:
@@ -402,8 +150,15 @@ class World:
         """Ask from a hook."""
         return await self._call(machine_id, event, machine.ask(machine_id, event, **options))
 
-    async def _call(self, machine_id: str, event: Any, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        call = Call(machine_id, tag_of(event))
+    async def _call(
+        self,
+        machine_id: str,
+        event: Any,
+        coroutine: Coroutine[Any, Any, Any],
+        *,
+        may_be_refused: bool = False,
+    ) -> Any:
+        call = Call(machine_id, tag_of(event), may_be_refused=may_be_refused)
         self.calls.append(call)
         try:
             reply = await coroutine
@@ -444,6 +199,26 @@ class World:
         except ActorFSMError:
             return None
 
+    async def stop(self, machine_id: str) -> None:
+        """Stop a machine; typed errors are no surprise."""
+        try:
+            await self.system.stop(machine_id)
+        except ActorFSMError:
+            return
+
+    def suspend(self, machine_id: str) -> None:
+        """Suspend a machine; that there is none is no surprise."""
+        if machine_id not in self.system.ids():
+            return
+        running = self.system.inspect(machine_id).running
+        self.system.suspend(machine_id)
+        self.promises.hold(machine_id, turns=int(running is not None and not running.is_committed))
+
+    def resume(self, machine_id: str) -> None:
+        """Resume a machine; that there is none is no surprise."""
+        if machine_id in self.system.ids():
+            self.system.resume(machine_id)
+
     def tell(self, machine_id: str, event: Any, *, callback: bool = False, **options: Any) -> Any:
         """Tell from outside, with or without a callback."""
         called: list[Outcome] = []
@@ -470,6 +245,112 @@ class World:
         machine.next_event(event)
         self.messages.add((sender, tag_of(cause), sender, tag_of(event)))
 
+    def timer(
+        self,
+        machine: Any,
+        event: Any,
+        after_s: float,
+        name: str | None = None,
+        scope: TimerScope = TimerScope.NAMED,
+    ) -> None:
+        """Start a timer from a hook."""
+        machine.start_timer(event, after=after_s, name=name, scope=scope)
+        self.promises.timer(
+            machine, name or type(event).__name__, tag_of(event), scope, after_s, self.faults._loop.time
+        )
+
+    def cancel_timer(self, machine: Any, name: str) -> None:
+        """Cancel a timer from a hook."""
+        machine.cancel_timer(name)
+        self.promises.plan(machine, lambda book: book.timers.pop(name, None))
+
+    def job(self, machine: Any, tag: str, act: Any = None, *, told: bool = True, **options: Any) -> None:
+        """Start a job from a hook: it stops at a point, and does something if it is told to."""
+        again = bool(options.get("again"))
+
+        async def work() -> str:
+            self.promises.job_begins(tag, again=again)
+            await self.point(f"{tag} begins")
+            if act is not None:
+                await act(machine)
+            await self.point(f"{tag} ends")
+            if not told:
+                self.promises.job_returned(tag)
+            return f"{tag} done"
+
+        answers: dict[str, Any] = {}
+        if told:
+            answers = {"done": Done, "failed": lambda error: Undone(tag=f"{tag} failed")}
+        name = machine.start_job(work, **answers, **options)
+        self.promises.job(machine, name, tag, (f"{tag} done", f"{tag} failed") if told else ())
+
+    def cancel_job(self, machine: Any, name: str) -> None:
+        """Cancel a job from a hook."""
+        machine.cancel_job(name)
+        self.promises.plan(machine, lambda book: book.jobs.pop(name, None))
+
+    def watch(self, machine: Any, watched: str) -> None:
+        """Watch from a hook."""
+        machine.watch(watched)
+        self.promises.watch(machine, watched)
+
+    def unwatch(self, machine: Any, watched: str) -> None:
+        """Take a watch back from a hook."""
+        machine.unwatch(watched)
+        self.promises.unwatch(machine, watched)
+
+    async def watch_outside(self, machine_id: str) -> None:
+        """Wait from outside until a machine has ended."""
+        try:
+            notice = await self.system.watch(machine_id)
+        except ActorFSMError:
+            return
+        if not self.promises.has_ended(machine_id) and not self.system._parts.stopping:
+            self.wrong(f"the trace knows nothing of {notice}")
+
+    async def ask_from_thread(self, machine_id: str, event: Any, **options: Any) -> Any:
+        """Ask as a thread does; typed errors are noted and do not get out."""
+
+        async def answer() -> Any:
+            return await asyncio.wrap_future(self.system.threadsafe.ask(machine_id, event, **options))
+
+        try:
+            return await self._call(machine_id, event, answer(), may_be_refused=True)
+        except ActorFSMError:
+            return None
+
+    async def tell_from_thread(self, machine_id: str, event: Any) -> None:
+        """Tell as a thread does, and wait for the outcome."""
+        call = Call(machine_id, tag_of(event))
+        self.calls.append(call)
+        try:
+            outcome = await asyncio.wrap_future(self.system.threadsafe.tell(machine_id, event))
+        except ActorFSMError:
+            return
+        call.replied = outcome.success
+        if outcome.kind not in {r.name for r in self.of(*KINDS) if tag_of(r.event) == call.tag}:
+            self.wrong(f"a thread was told that {call.tag} was {outcome.kind}")
+
+    def service(self, name: str, act: Any = None, *, before: Any = None, **options: Any) -> Child:
+        """Make a service: it stops at a point before it has started and at one after, and does something then."""
+
+        async def serve(system: Any, started: Any) -> None:
+            self.tree.service_is(name, over=False)
+            try:
+                await self.point(f"{name} starts")
+                if before is not None:
+                    await before(None)
+                started()
+                await self.point(f"{name} has started")
+                if act is None:
+                    await asyncio.get_running_loop().create_future()
+                else:
+                    await act(None)
+            finally:
+                self.tree.service_is(name, over=True)
+
+        return Child(serve, name, **options)
+
     async def wait_for(self, receipt: Any) -> Any:
         """Wait for a receipt: a refusal is no surprise, nor is an event that stays postponed."""
         try:
@@ -487,10 +368,19 @@ class World:
     def write(self, record: Record) -> None:
         """The trace: keep the record, and what it says about the machine."""
         self.records.append(record)
-        if record.name != "committed" or record.duplicate:
-            return
+        now = self.faults._loop.time()
+        choice = None
+        if record.name == "committed" and not record.duplicate:
+            choice = self._commit(record)
+        self.promises.read(record, choice, now)
+        self.tree.read(record, now, finishes=choice is not None and choice.target.final)
+
+    def _commit(self, record: Record) -> Any:
+        """Follow a commit, and return the transition that it was."""
         if record.source is None:
-            self.books[record.machine_id] = Book([], None, 0)
+            before = self.books.get(record.machine_id)
+            born_anew = before is not None and record.machine_id in self.tree.nodes
+            self.books[record.machine_id] = Book([], None, before.seq if born_anew and before else 0)
         book = self.books[record.machine_id]
         if record.source != book.state:
             self.wrong(
@@ -499,15 +389,17 @@ class World:
         book.state, book.seq = record.target, book.seq + 1
         if record.seq != book.seq:
             self.wrong(f"{record.machine_id}: seq {record.seq} after {book.seq - 1}")
-        book.steps += [f"{tag_of(record.event)}:{kind}" for kind in self._steps(record)]
+        choice = self._choice(record)
+        book.steps += [f"{tag_of(record.event)}:{step.kind}" for step in choice.steps]
+        return choice
 
-    def _steps(self, record: Record) -> list[str]:
+    def _choice(self, record: Record) -> Any:
         definition = next(m.__definition__ for m in self.machines if m.__name__ == record.machine)
         nodes = {node.name: node for node in definition.states.values()}
         source = definition.root if record.source is None else nodes[record.source]
         for choice in source.choices[type(record.event)]:
             if getattr(choice, "target", None) is nodes[record.target]:
-                return [step.kind for step in choice.steps]
+                return choice
         raise AssertionError(f"{record} has no transition")
 
     def of(self, *names: str) -> list[Record]:
@@ -525,26 +417,43 @@ class World:
             if seen.data["count"] != len(book.steps) or Counter(nested) != Counter(book.steps):
                 self.wrong(f"at {where}: {machine_id} has other nested data than its log: {seen.data}")
 
-    @asynccontextmanager
-    async def living(self, *, inner: bool = False) -> AsyncIterator[World]:
-        """Start the system; at the end see that every machine still works, stop it, and audit the ledgers.
+    async def live(self, play: Callable[[World], Coroutine[Any, Any, None]], *, inner: bool = False) -> None:
+        """Start the system and play; then see that every machine still works, stop it, and audit the ledgers.
 
         An inner world is stopped while faults still strike, and is not looked at before.
         """
         cancelled: BaseException | None = None
-        async with self.system:
-            try:
-                yield self
-            except asyncio.CancelledError as error:
-                cancelled = error
-            if not inner:
-                self._calm()
-                if not self.system._parts.stopping:
-                    await self._probe()
+        try:
+            async with self.system:
+                self.tree.root_has_started()
+                try:
+                    await play(self)
+                except asyncio.CancelledError as error:
+                    cancelled = error
+                if not inner:
+                    self._calm()
+                    if not self.system._parts.stopping:
+                        await self._probe()
+        except asyncio.CancelledError as error:
+            cancelled = error
+        except SystemFailed:
+            self.rest_cut_short = True
+            if not self.tree.has_failed:
+                self.wrong("the system failed, and the trace does not say why")
+        else:
+            if self.tree.has_failed:
+                self.wrong("the root gave up, and the system did not fail")
+        if not inner:
+            self._calm()
+            if self.system.report is not None and self.system.report.unstopped:
+                await asyncio.sleep(100)  # those who refuse to be cancelled give in at last
         if len(self.system._parts.waits):
             self.wrong("the wait-for graph remembers an ask that is over")
         await self._audit()
-        if cancelled is not None:
+        task = asyncio.current_task()
+        if cancelled is not None and not (
+            self.tree.has_failed and task is not None and not task.cancelling()
+        ):
             raise cancelled
 
     def _calm(self) -> None:
@@ -554,6 +463,9 @@ class World:
     async def _probe(self) -> None:
         """See that each machine answers, whatever befell it."""
         await asyncio.sleep(LONG_S)
+        self.acts.clear()  # what is still held, or starts again and again, shall succeed now
+        for machine_id in self.system.suspended():
+            self.system.resume(machine_id)
         for machine_id in self.system.quarantined():
             self.system.release(machine_id)
         await asyncio.sleep(LONG_S)
@@ -564,21 +476,25 @@ class World:
             if event is not None:
                 await self._call(machine_id, event, self.system.ask(machine_id, event))
         stats = self.system.stats()
-        if stats.queued or stats.in_flight or stats.outgoing or stats.pending_asks:
+        if stats.queued or stats.in_flight or stats.outgoing or stats.pending_asks or stats.jobs:
             self.wrong(f"not at rest: {stats}")
+        free = [one for one in self.system.ids() if one not in self.system.quarantined()]
+        self.promises.check_rest(free, self.faults._loop.time())
+        self.tree.check_rest()
         self.check_now("rest")
 
     async def _audit(self) -> None:
         """Compare what senders know with what the trace says."""
         if self.system.stats().balance:
             self.wrong(f"{self.system.stats()} does not balance at the end")
+        self.tree.ends()
         ends: dict[tuple[str, str], list[Record]] = {}
         for record in self.of(*KINDS):
             ends.setdefault((record.machine_id, tag_of(record.event)), []).append(record)
         for key, records in ends.items():
             if sum(
                 1 for record in records if record.name == "committed" and not record.duplicate
-            ) > 1 and key[1] not in {"Spawn", "TransitionRequested"}:
+            ) > 1 and not key[1].startswith(("Spawn", "TransitionRequested", "timeout ", "end of ")):
                 self.wrong(f"{key} was committed twice")
         await self._audit_receipts(ends)
         self._audit_counts(ends)
@@ -592,7 +508,8 @@ class World:
             key = (call.machine_id, call.tag)
             most[key] += 1
             surely = Vetoed, Unhandled, HookFailed, Expired, AskTimeout
-            least[key] += call.replied or call.cancelled or isinstance(call.error, surely)
+            accepted = call.cancelled and not call.may_be_refused
+            least[key] += call.replied or accepted or isinstance(call.error, surely)
         for told in self.tells:
             most[told.machine_id, told.tag] += 1
             least[told.machine_id, told.tag] += 1
@@ -662,8 +579,8 @@ class World:
         for key in ends:
             if (
                 key not in known | sent
-                and not key[1].startswith("outcome of")
-                and key[1] not in {"Spawn", "TransitionRequested"}
+                and not key[1].startswith(("outcome of", "end of", "timeout "))
+                and key[1] not in {"Spawn", "TransitionRequested"} | self.promises.known
             ):
                 self.wrong(f"{key} ended and nobody sent it")
 
