@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pytest
 
 
-@found_by("P1")
+@found_by("P1", "P5")
 def a_cancelled_timer_comes_if_its_event_waits(patch: pytest.MonkeyPatch) -> None:
     def ends(self: timers.Timer) -> None:
         if self.key:
@@ -30,7 +30,7 @@ def a_cancelled_timer_comes_if_its_event_waits(patch: pytest.MonkeyPatch) -> Non
     put(patch, timers.Timer, "end", ends)
 
 
-@found_by("P1")
+@found_by("P1", "P5")
 def a_timer_of_a_state_outlives_it(patch: pytest.MonkeyPatch) -> None:
     left_by = timers._left_by
 
@@ -44,13 +44,13 @@ def a_timer_of_a_state_outlives_it(patch: pytest.MonkeyPatch) -> None:
     put(patch, timers, "_left_by", leaves)
 
 
-@found_by("P1")
+@found_by("P1", "P5")
 def timers_come_a_second_early(patch: pytest.MonkeyPatch) -> None:
     arm = timers.Timer._arm
     put(patch, timers.Timer, "_arm", lambda self, delay_s: arm(self, max(0.0, delay_s - 1)))
 
 
-@found_by("P1")
+@found_by("P1", "P5")
 def a_failed_event_of_a_timer_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     put(patch, timers.Timer, "come_again", timers._remove)
 
@@ -85,7 +85,7 @@ def a_job_that_is_given_up_tells_nobody(patch: pytest.MonkeyPatch) -> None:
     put(patch, jobs.Job, "resume", gives_up)
 
 
-@found_by("P1")
+@found_by("P1", "P5")
 def the_end_of_a_machine_is_told_twice(patch: pytest.MonkeyPatch) -> None:
     ended = Watches.ended
 
@@ -98,7 +98,7 @@ def the_end_of_a_machine_is_told_twice(patch: pytest.MonkeyPatch) -> None:
     put(patch, Watches, "ended", tells_again)
 
 
-@found_by("P1")
+@found_by("P1", "P5")
 def a_watch_outlives_the_turn_that_failed(patch: pytest.MonkeyPatch) -> None:
     def watches(self: Turn, target: Any) -> None:
         self.actor.kind.parts.watches.apply(self.actor, [(str(target), True)])
@@ -106,7 +106,7 @@ def a_watch_outlives_the_turn_that_failed(patch: pytest.MonkeyPatch) -> None:
     put(patch, Turn, "watch", watches)
 
 
-@found_by("P1")
+@found_by("P1", "P5")
 def a_suspended_machine_takes_one_more(patch: pytest.MonkeyPatch) -> None:
     suspend = DynamicSupervisor.suspend
 

@@ -11,16 +11,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 NORMAL, BIRTH, SPAWN, STAYS = ("before", "exit", "body", "enter"), ("body", "enter"), ("enter",), ("body",)
-STAY = {"stay": ("", STAYS), "note": ("", STAYS)}
+STAY = {"stay": ("", STAYS), "note": ("", STAYS), "ended": ("", STAYS)}
 TABLE: dict[str | None, dict[str, tuple[str, tuple[str, ...]]]] = {
     None: {"birth": ("A", BIRTH), "spawn": ("A", SPAWN)},
     "A": {**STAY, "go": ("B", NORMAL), "end": ("END", NORMAL), "late": ("postpone", ())},
     "B": {**STAY, "go": ("C", NORMAL), "late": ("C", NORMAL)},
-    "C": {**STAY, "go": ("A", NORMAL), "late": ("", STAYS), "end": ("END", NORMAL)},
+    "C": {
+        **STAY,
+        "go": ("A", NORMAL),
+        "late": ("", STAYS),
+        "end": ("END", NORMAL),
+        "timeout": ("A", NORMAL),
+    },
     "END": {},
 }
 MAX_RESTARTS, WITHIN_S, STABLE_S, LONGEST_PAUSE_S = 2, 10.0, 12.0, 30.0
 REMEMBERED = 3
+LIMIT_OF_C_S, ATTEMPTS, FIRST_PAUSE_S = 7.31, 2, 0.1
+"""How long C may last; how many times more a timer comes whose event failed, and the pause before it does."""
 TICK_S = 0.1
 """How late a deadline may be noticed."""
 
@@ -36,6 +44,10 @@ class Sent:
     slow: int = 0
     own: tuple[str, ...] = ()
     to: tuple[str, ...] = ()
+    timer: str = ""
+    """What its body does with timers: start a named one, one of the state, one of any event, one that fails; cancel."""
+    watch: str = ""
+    """The machine that its body watches, or with a "-" the one that it watches no more."""
     event_id: str = ""
     deadline: float | None = None
     is_ask: bool = False
@@ -48,7 +60,23 @@ class Sent:
 
     @property
     def content(self) -> tuple[Any, ...]:
-        return (self.kind, self.tag, self.fate, self.at, self.slow, self.own, self.to)
+        return (self.kind, self.tag, self.fate, self.at, self.slow, self.own, self.to, self.timer, self.watch)
+
+
+def delay_of(tag: str) -> float:
+    """Return how long after the commit a timer is due that an event has started; no two are due at the same time."""
+    return 2 + int(tag) % 97 / 97
+
+
+@dataclass(eq=False)
+class Timer:
+    """A timer of a machine, from the commit that starts it until its event has its outcome."""
+
+    sent: Sent
+    scope: str
+    due: float
+    failures: int = 0
+    waits: bool = False
 
 
 class Model:
@@ -62,6 +90,8 @@ class Model:
         self.dead: Counter[tuple[str, str]] = Counter()
         self.due: dict[str, deque[tuple[str, str]]] = {}
         """By machine, the records that must come next."""
+        self.watchers: dict[str, dict[One, None]] = {}
+        """By the machine that is watched, who wants to know of its end."""
 
     def send(self, to: str, sent: Sent, *, message: bool = False) -> None:
         """Accept an event, or refuse it."""
@@ -112,9 +142,16 @@ class Model:
             self.end(to, twin, outcome, duplicate=True)
         sent.twins = []
 
+    def ended(self, machine_id: str) -> None:
+        """Tell who watches that a machine has ended."""
+        for watcher in self.watchers.pop(machine_id, {}):
+            watcher.notify(machine_id)
+
     def read(self, record: Any, tag: str, now: float) -> None:
         """Follow one record of the trace."""
         self.now = now
+        for one in self.machines.values():
+            one.fire(now)
         due = self.due.get(record.machine_id)
         if due:
             assert due.popleft() == (record.name, tag), f"{record} but {(record.name, tag)} was not due"
@@ -127,6 +164,7 @@ class Model:
         self.now = now
         assert not any(self.due.values()), f"never came: {self.due}"
         for one in list(self.machines.values()):
+            one.fire(now)
             if one.paused_until is not None and one.paused_until <= now:
                 one.paused_until = None
             one.begin(now)
@@ -155,7 +193,8 @@ class One:
         self.restarts: list[float] = []
         self.streak, self.resumed_at = 0, 0.0
         self.paused_until: float | None = None
-        self.quarantined = self.stopping = False
+        self.quarantined = self.stopping = self.suspended = False
+        self.timers: dict[str, Timer] = {}
 
     def waiting(self) -> list[Sent]:
         """What waits, in the order in which a stop answers it."""
@@ -175,13 +214,14 @@ class One:
 
     def begin(self, now: float) -> None:
         """Take the next event that is not postponed: own first, then released, then the queue."""
-        while self.current is None and self.paused_until is None and not self.quarantined:
+        while self.current is None and self.paused_until is None and not (self.quarantined or self.suspended):
             lane = self.own or self.released or self.queue
             if not lane:
                 return
             sent = lane.popleft()
             if TABLE[self.state].get(sent.kind, ("", ()))[0] == "postpone":
                 self.postponed.append(sent)
+                self.other_event_ended()
             else:
                 self.current = sent
                 # Until it ends, when it may end at the latest: at once, unless it is slow.
@@ -209,8 +249,10 @@ class One:
         elif self.state is None:
             self.not_born()
             return
-        elif expected == "failed" and not self.stopping:
-            self.fail(sent, now)
+        else:
+            gave_up = self.timer_refused(sent, expected, now)
+            if expected == "failed" and not self.stopping:
+                self.fail(sent, now, gave_up=gave_up)
         if self.stopping:
             self.stop()
 
@@ -249,12 +291,102 @@ class One:
         own = [Sent(kind, f"{sent.tag}^{n}") for n, kind in enumerate(sent.own)]
         self.model.accepted += len(own)
         self.own.extendleft(reversed(own))
+        self.commit_timers(sent, steps is STAYS)
         for to in sent.to:
             self.model.send(to, Sent("note", f"{sent.tag}>{to}"), message=True)
+        self.commit_watch(sent.watch)
+        if changes and target == "END":
+            self.model.ended(self.id)
 
-    def fail(self, sent: Sent, now: float) -> None:
+    def commit_timers(self, sent: Sent, stays: bool) -> None:
+        """Start and cancel: a timer dies with its state, with any event, or when told."""
+        left = {
+            name: timer
+            for name, timer in self.timers.items()
+            if timer.sent is not sent and (timer.scope == "named" or (timer.scope == "state" and stays))
+        }
+        if self.state == "C" and not stays:
+            left["overdue"] = Timer(Sent("timeout", "overdue"), "state", self.model.now + LIMIT_OF_C_S)
+        if sent.timer == "cancel":
+            left.pop("named", None)
+        elif sent.timer:
+            name = "named" if sent.timer == "failing" else sent.timer
+            event = Sent("note", f"{sent.tag}~", fate="fail" if sent.timer == "failing" else "ok")
+            left.pop(name, None)
+            left[name] = Timer(event, name, self.model.now + delay_of(sent.tag))
+        if self.state == "END":
+            left = {}
+        for timer in self.timers.values():
+            if timer not in left.values():
+                self.withdraw(timer.sent)
+        self.timers = left
+
+    def withdraw(self, sent: Sent) -> None:
+        """Take back an event of the runtime's own that waits: then it was never accepted."""
+        if sent in self.queue:
+            self.queue.remove(sent)
+            self.model.accepted -= 1
+
+    def fire(self, now: float) -> None:
+        """Let the events of due timers wait in the mailbox."""
+        for timer in sorted(self.timers.values(), key=lambda timer: timer.due):
+            if timer.due <= now and not timer.waits:
+                timer.waits = True
+                self.model.accepted += 1
+                self.queue.append(timer.sent)
+
+    def timer_refused(self, sent: Sent, outcome: str, now: float) -> bool:
+        """Follow an event that was not committed: a timer's comes again if it failed; tell whether it did too often."""
+        if outcome == "unhandled":
+            self.other_event_ended()
+        found = [(name, timer) for name, timer in self.timers.items() if timer.sent is sent]
+        if not found:
+            return False
+        (name, timer) = found[0]
+        if outcome != "failed":
+            del self.timers[name]
+            return False
+        timer.failures += 1
+        gave_up = timer.failures > ATTEMPTS
+        timer.due = now if gave_up else now + FIRST_PAUSE_S * 2.0 ** (timer.failures - 1)
+        timer.waits = False
+        self.fire(now)
+        return gave_up
+
+    def other_event_ended(self) -> None:
+        timer = self.timers.pop("event", None)
+        if timer is not None:
+            self.withdraw(timer.sent)
+
+    def commit_watch(self, wish: str) -> None:
+        """Begin or take back a watch; a machine that has ended already is reported at once."""
+        watched = wish.removeprefix("-")
+        if not wish or watched == self.id:
+            return
+        known = self.model.machines.get(watched)
+        if wish != watched:
+            self.model.watchers.get(watched, {}).pop(self, None)
+            for sent in self.notices_of(watched):
+                self.withdraw(sent)
+        elif known is not None and known.state != "END":
+            self.model.watchers.setdefault(watched, {})[self] = None
+        elif not self.notices_of(watched):
+            self.notify(watched)
+
+    def notices_of(self, watched: str) -> list[Sent]:
+        return [sent for sent in self.queue if sent.tag == f"end {watched}"]
+
+    def notify(self, watched: str) -> None:
+        self.model.accepted += 1
+        self.queue.append(Sent("ended", f"end {watched}"))
+
+    def fail(self, sent: Sent, now: float, *, gave_up: bool) -> None:
         """Resume, restart after a pause, go into quarantine, or stop: as the exception says."""
-        if sent.fate == "fatal":
+        if gave_up:
+            self.incarnation += 1
+            self.model.restarts += 1
+            self.quarantine()
+        elif sent.fate == "fatal":
             self.stopping = True
         elif sent.fate == "restart":
             self.restarts = [when for when in self.restarts if when > now - WITHIN_S] + [now]
@@ -262,12 +394,15 @@ class One:
             self.incarnation += 1
             self.model.restarts += 1
             if len(self.restarts) > MAX_RESTARTS:
-                self.quarantined = True
-                self.model.expect(self.id, "quarantined")
-                self.answer_asks()
+                self.quarantine()
             else:
                 self.paused_until = self.resumed_at = now + min(2.0 ** (self.streak - 1), LONGEST_PAUSE_S)
                 self.model.expect(self.id, "restarted")
+
+    def quarantine(self) -> None:
+        self.quarantined = True
+        self.model.expect(self.id, "quarantined")
+        self.answer_asks()
 
     def answer_asks(self) -> None:
         for lane in (self.own, self.released, self.postponed, self.queue):
@@ -278,6 +413,8 @@ class One:
     def release(self, *, discard: bool) -> None:
         if self.quarantined:
             self.quarantined, self.restarts, self.streak = False, [], 0
+            for timer in self.timers.values():
+                timer.failures = 0
             self.model.expect(self.id, "released")
             if discard:
                 self.drain()
@@ -288,16 +425,33 @@ class One:
             self.undelivered(self.queue.popleft())
         if not self.queue:
             del self.model.machines[self.id]
+            self.model.ended(self.id)
 
     def request_stop(self) -> None:
         self.stopping = True
         if self.current is None:
             self.stop()
 
+    def suspend(self) -> None:
+        if not self.suspended:
+            self.suspended = True
+            self.model.expect(self.id, "suspended")
+
+    def resume(self) -> None:
+        if self.suspended:
+            self.suspended = False
+            self.model.expect(self.id, "resumed")
+
     def stop(self) -> None:
         del self.model.machines[self.id]
+        for timer in self.timers.values():
+            self.withdraw(timer.sent)
+        self.timers = {}
         self.drain()
         self.model.expect(self.id, "stopped")
+        for watchers in self.model.watchers.values():
+            watchers.pop(self, None)
+        self.model.ended(self.id)
 
     def drain(self) -> None:
         for sent in self.waiting():
@@ -306,6 +460,7 @@ class One:
             lane.clear()
 
     def undelivered(self, sent: Sent) -> None:
+        self.timers = {name: timer for name, timer in self.timers.items() if timer.sent is not sent}
         if not sent.is_ask:
             self.model.bury(self.id, sent)
         self.model.end(self.id, sent, "dead_lettered")

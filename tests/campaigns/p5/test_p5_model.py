@@ -32,18 +32,24 @@ from actorfsm import (
     Outcome,
     RestartPolicy,
     Spawn,
+    StateTimeout,
+    Terminated,
+    TimerScope,
     Unhandled,
     Veto,
     Vetoed,
     before_transition,
     on_enter,
     on_exit,
+    on_timeout,
     postpone,
     transition,
 )
 from actorfsm.testing.loop import SimLoop
 from tests.campaigns.ledger import enter
 from tests.campaigns.p5.model import (
+    ATTEMPTS,
+    LIMIT_OF_C_S,
     LONGEST_PAUSE_S,
     MAX_RESTARTS,
     REMEMBERED,
@@ -52,6 +58,7 @@ from tests.campaigns.p5.model import (
     Model,
     One,
     Sent,
+    delay_of,
 )
 
 CAMPAIGN = max(1, int(os.environ.get("ACTORFSM_CAMPAIGN", "1")))
@@ -75,6 +82,8 @@ class Told(Event[str]):
     slow: int = 0
     own: tuple[str, ...] = ()
     to: tuple[str, ...] = ()
+    timer: str = ""
+    watch: str = ""
 
 
 class Go(Told): ...
@@ -105,11 +114,30 @@ CLASSES: dict[str, type[Told]] = {
 }
 
 
+SCOPES = {"state": TimerScope.STATE, "event": TimerScope.EVENT}
+
+
+def tag_of(event: Any) -> str:
+    """Return what the model knows an event by."""
+    match event:
+        case None:
+            return ""
+        case Spawn():
+            return "spawn"
+        case StateTimeout():
+            return event.name
+        case Terminated():
+            return f"end {event.machine_id}"
+        case _:
+            return str(event.tag)
+
+
 class Item(
     Machine[S],
     initial=S.A,
     final=(S.END,),
     remembered_ids=REMEMBERED,
+    timer_attempts=ATTEMPTS,
     on_failure={LookupError: Directive.RESTART, ArithmeticError: Directive.STOP},
     restart=RestartPolicy(
         max_restarts=MAX_RESTARTS,
@@ -125,7 +153,7 @@ class Item(
     count: int = 0
 
     async def visit(self, step: str, event: Any) -> None:
-        tag = getattr(event, "tag", "spawn")
+        tag = tag_of(event)
         self.log.append(f"{tag}:{step}")
         self.nested.setdefault(tag, []).append(step)
         self.count += 1
@@ -136,8 +164,24 @@ class Item(
                     self.next_event(CLASSES[kind](tag=f"{tag}^{n}"))
                 for to in event.to:
                     self.tell(to, Note(tag=f"{tag}>{to}"))
+                self.use_time(event)
             if step == event.at:
                 await self.meet(event)
+
+    def use_time(self, event: Told) -> None:
+        if event.timer == "cancel":
+            self.cancel_timer("named")
+        elif event.timer:
+            failing = event.timer == "failing"
+            self.start_timer(
+                Note(tag=f"{event.tag}~", fate="fail" if failing else "ok"),
+                after=delay_of(event.tag),
+                name="named" if failing else event.timer,
+                scope=SCOPES.get(event.timer, TimerScope.NAMED),
+            )
+        watched = event.watch.removeprefix("-")
+        if watched and watched != self.id:
+            (self.watch if watched == event.watch else self.unwatch)(watched)
 
     async def meet(self, event: Told) -> None:
         if event.slow:
@@ -186,6 +230,14 @@ class Item(
     async def end(self, event: End) -> str:
         return await self.answer(event)
 
+    @on_timeout(S.C, after=LIMIT_OF_C_S, to=S.A)
+    async def overdue(self, event: StateTimeout) -> None:
+        await self.visit("body", event)
+
+    @transition(S.A, S.B, S.C, to=STAY)
+    async def ended(self, event: Terminated) -> None:
+        await self.visit("body", event)
+
     @transition(to=S.A)
     async def birth(self, event: Birth) -> str:
         return await self.answer(event)
@@ -204,7 +256,11 @@ steps = st.sampled_from(["before", "exit", "body", "body", "enter"])
 slows = st.sampled_from([0, 0, 0, 0, 3])
 owns = st.sampled_from([(), (), (), ("note",), ("go",), ("go", "note")])
 targets = st.sampled_from([(), (), (), ("a",), ("b", "c"), ("c", "c", "nobody")])
-wishes = st.fixed_dictionaries({"fate": fates, "at": steps, "slow": slows, "own": owns, "to": targets})
+timers = st.sampled_from([""] * 5 + ["named", "named", "state", "event", "failing", "cancel"])
+watches = st.sampled_from([""] * 4 + ["a", "b", "c", "nobody", "-a", "-b"])
+wishes = st.fixed_dictionaries(
+    {"fate": fates, "at": steps, "slow": slows, "own": owns, "to": targets, "timer": timers, "watch": watches}
+)
 bursts = st.lists(st.tuples(kinds, wishes), min_size=1, max_size=5)
 
 
@@ -240,7 +296,8 @@ class AgainstModel(RuleBasedStateMachine):
         return Sent(kind, f"{self.tags}", **wishes)
 
     def event_of(self, sent: Sent) -> Told:
-        fields = {"fate": sent.fate, "at": sent.at, "slow": sent.slow, "own": sent.own, "to": sent.to}
+        names = ("fate", "at", "slow", "own", "to", "timer", "watch")
+        fields = {name: getattr(sent, name) for name in names}
         return CLASSES[sent.kind](tag=sent.tag, **fields)
 
     @rule(to=ids, events=bursts, own_id=st.booleans(), callback=st.booleans(), then=st.booleans())
@@ -349,6 +406,17 @@ class AgainstModel(RuleBasedStateMachine):
         self.system.release(one.id, discard=discard)
         self.run()
 
+    @precondition(lambda self: any(one.state for one in self.model.machines.values()))
+    @rule(data=st.data(), held=st.booleans())
+    def suspend(self, data: Any, held: bool) -> None:
+        self.run()
+        born = [one for one in self.model.machines.values() if one.state]
+        if born:
+            one = data.draw(st.sampled_from(born))
+            (one.suspend if held else one.resume)()
+            (self.system.suspend if held else self.system.resume)(one.id)
+            self.run()
+
     # -- what must agree ----------------------------------------------------------------------------------------
 
     def compare(self) -> None:
@@ -357,9 +425,7 @@ class AgainstModel(RuleBasedStateMachine):
         records, self.records[:] = list(self.records), []
         for record, when in records:
             self.events += 1
-            event = record.event
-            tag = "" if event is None else "spawn" if isinstance(event, Spawn) else event.tag
-            self.model.read(record, tag, when)
+            self.model.read(record, tag_of(record.event), when)
         self.model.at_rest(now)
         self.compare_machines()
         self.compare_account()
@@ -399,12 +465,13 @@ class AgainstModel(RuleBasedStateMachine):
             + sum(len(sent.twins) for sent in waiting),
             "outgoing": 0,
             "quarantined": sum(one.quarantined for one in ones),
+            "suspended": sum(one.suspended for one in ones),
             "dead_letters": sum(model.dead.values()),
         }
         seen = {name: getattr(stats, name) for name in expected}
         assert seen == expected, f"the account says {seen}, the model {expected}"
         assert (
-            Counter((letter.machine_id, letter.event.tag) for letter in self.system.dead_letters)
+            Counter((letter.machine_id, tag_of(letter.event)) for letter in self.system.dead_letters)
             == model.dead
         )
 
