@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum, auto
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from actorfsm.clock import in_words
 from actorfsm.event import StateTimeout, TransitionRequested
 from actorfsm.machine.definition import Transition
 
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
 
     from actorfsm.machine.definition import Choice, Definition, StateNode
 
-__all__ = ["Arrow", "Diagram", "Reaction", "ReactionKind", "State", "diagram_of", "duration"]
-
-_UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60))
+__all__ = ["Arrow", "Diagram", "Reaction", "ReactionKind", "State", "diagram_of"]
 
 
 class ReactionKind(StrEnum):
@@ -159,19 +158,6 @@ def _reaction(node: StateNode, event_class: type[Any], choice: Choice) -> Reacti
         return Reaction(source, event, "", ReactionKind.POSTPONE, None)
     if event_class is StateTimeout:
         after_s = next(timer.after_s for timer in node.timers if timer.name == choice.name)
-        event = f"after {duration(after_s)}"
+        event = f"after {in_words(after_s)}"
     kind = ReactionKind.STAY if choice.stays else ReactionKind.GO
     return Reaction(source, event, choice.guard_name, kind, choice.target.name)
-
-
-def duration(seconds: float) -> str:
-    """Return a time in words: `1 h 30 min`, `0.25 s`."""
-    words: list[str] = []
-    rest = seconds
-    for unit, size in _UNITS:
-        count, rest = divmod(rest, size)
-        if count:
-            words.append(f"{count:.0f} {unit}")
-    if rest or not words:
-        words.append(f"{rest:.6g} s")
-    return " ".join(words)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
+from actorfsm.clock import roughly
 from actorfsm.runtime.actor import IDLE, PAUSED, QUARANTINED, READY, RUNNING, STOPPED, SUSPENDED
 from actorfsm.runtime.turn import CURRENT
 from actorfsm.sinks.payload import data_of
@@ -52,7 +53,7 @@ class WaitingSeen:
     seconds: float
 
     def __str__(self) -> str:
-        return f"{self.event_type} {self.event_id} for {self.seconds:.3g} s"
+        return f"{self.event_type} {self.event_id} for {roughly(self.seconds)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +84,11 @@ class RunningSeen:
 
     def __str__(self) -> str:
         sender = self.sent_by or ("outside" if self.causation_id is None else f"event {self.causation_id}")
-        place = "between hooks" if self.hook is None else f"in {self.hook} for {self.hook_s:.3g} s"
+        place = "between hooks" if self.hook is None else f"in {self.hook} for {roughly(self.hook_s)}"
         notes = f"{', committed' if self.is_committed else ''}{', cancelled' if self.is_cancelled else ''}"
-        return f"{self.event_type} {self.event_id} {place}{notes}, sent by {sender} {self.seconds:.3g} s ago"
+        return (
+            f"{self.event_type} {self.event_id} {place}{notes}, sent by {sender} {roughly(self.seconds)} ago"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,7 @@ class TimerSeen:
     failures: int
 
     def __str__(self) -> str:
-        due = "has fired" if self.due_in_s is None else f"in {self.due_in_s:.3g} s"
+        due = "has fired" if self.due_in_s is None else f"in {roughly(self.due_in_s)}"
         return f"{self.name} {due}{f', failed {self.failures} times' if self.failures else ''}"
 
 
@@ -152,7 +155,8 @@ class FailureSeen:
 
     def __str__(self) -> str:
         text = f": {one_line(self.error_text)}" if self.error_text else ""
-        return f"{self.error_type} in {self.hook} at {self.event_type} {self.event_id}, {self.seconds:.3g} s ago{text}"
+        when = f"{roughly(self.seconds)} ago"
+        return f"{self.error_type} in {self.hook} at {self.event_type} {self.event_id}, {when}{text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +217,7 @@ class Inspection:
     def __str__(self) -> str:
         state = "is being born" if self.state is None else f"is in {self.state.name}"
         status = f"{self.status}, to be suspended" if self._waits_for_suspension else self.status
-        pause = "" if self.resumes_in_s is None else f", goes on in {self.resumes_in_s:.3g} s"
+        pause = "" if self.resumes_in_s is None else f", goes on in {roughly(self.resumes_in_s)}"
         waiting = f"{self.queued} queued, {self.postponed} postponed, {self.outside} outside"
         facts = {
             "running": self.running,

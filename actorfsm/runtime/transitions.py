@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from actorfsm.clock import roughly
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
@@ -58,7 +60,7 @@ class TransitionEntry:
         moved = f"{self.source or '-'} -> {self.target or '-'}"
         return (
             f"{self.accepted_at:%H:%M:%S.%f} {self.machine_id} #{self.seq} {self.event_type} {self.event_id}: "
-            f"{self.outcome} {moved}{'' if self.seconds is None else f' in {self.seconds:.3g} s'}"
+            f"{self.outcome} {moved}{'' if self.seconds is None else f' in {roughly(self.seconds)}'}"
         )
 
 

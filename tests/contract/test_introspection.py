@@ -415,6 +415,36 @@ class Alarm(Machine[Mode, Any], initial=Mode.ON):
     async def gone(self, event: Terminated) -> None: ...
 
 
+def test_a_time_that_is_long_is_shown_in_days_and_hours(
+    system_of: Callable[..., Any], sim: Callable[..., None]
+) -> None:
+    class Patient(Machine[Mode], initial=Mode.ON):
+        @on_enter(Mode.ON)
+        async def arm(self, old: Mode, new: Mode) -> None:
+            self.start_timer(Ring(), after=5 * 86_400 + 3_600)
+
+        @transition(Mode.ON, to=STAY)
+        async def ring(self, event: Ring) -> None: ...
+
+        @transition(Mode.ON, to=STAY)
+        async def count(self, event: Count) -> int:
+            return 1
+
+    async def scenario() -> None:
+        async with system_of(Patient) as system:
+            patient = await system.spawn(Patient, "patient")
+            system.suspend("patient")
+            waiting = patient.tell(Count())
+            await asyncio.sleep(2 * 3_600)
+            text = str(system.inspect("patient"))
+            assert "timers        Ring in 4 d 23 h" in text
+            assert " for 2 h" in text
+            system.resume("patient")
+            await waiting
+
+    sim(scenario)
+
+
 def test_timers_and_watchers_are_shown(system_of: Callable[..., Any], sim: Callable[..., None]) -> None:
     async def scenario() -> None:
         fail = times(1, raising(ValueError))

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from actorfsm import STAY, DefinitionError, Event, Machine, StateTimeout, on_timeout, postpone, transition
+from actorfsm.clock import in_words
 from actorfsm.machine.definition import Transition
-from actorfsm.machine.diagram import ReactionKind, diagram_of, duration
+from actorfsm.machine.diagram import ReactionKind, diagram_of
 from actorfsm.machine.machine import definition_of
 from actorfsm.machine.snapshot import Snapshot
 from examples.orders.order import Order
@@ -213,7 +214,7 @@ def test_timeouts_are_shown_with_their_times() -> None:
     ],
 )
 def test_a_time_is_given_in_units_that_are_read_easily(seconds: float, words: str) -> None:
-    assert duration(seconds) == words
+    assert in_words(seconds) == words
 
 
 # -- a snapshot -----------------------------------------------------------------------------------------------------
