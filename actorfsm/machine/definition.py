@@ -246,7 +246,7 @@ class Postponed:
 
     __slots__ = ()
     guard: None = None
-    guard_name = ""
+    guard_name = name = ""
 
 
 POSTPONE: Final = Postponed()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from actorfsm.clock import Duration
 
-__all__ = ["Drafted", "Drafts", "MutableField", "TurnView", "in_thread", "show_fields"]
+__all__ = ["Drafted", "Drafts", "MutableField", "TurnView", "in_thread", "show_fields", "write_unless_frozen"]
 
 
 class TurnView(Protocol):
@@ -47,6 +47,11 @@ class TurnView(Protocol):
     @property
     def state(self) -> Any:
         """The state it is in."""
+        ...
+
+    @property
+    def is_birth(self) -> bool:
+        """Whether the machine is being born."""
         ...
 
     @property
@@ -156,6 +161,21 @@ class Drafted(BaseModel):
                     raise _stale(name)
                 raise AttributeError(f"{type(self).__name__}.{name} has no value yet: the birth must set it")
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+
+def write_unless_frozen(machine: Drafted, name: str, value: Any) -> None:
+    """Write a data field, in a class that has some with `Field(frozen=True)`: the birth sets those, and nothing else.
+
+    Raises:
+        ReadOnly: The field is frozen, and the machine was born.
+    """
+    field, turn = machine.__class__.__pydantic_fields__.get(name), _turn_of(machine)
+    if field is not None and field.frozen and turn is not None and turn is not CLOSED and not turn.is_birth:
+        raise ReadOnly(
+            f"{type(machine).__name__}.{name} is frozen: it keeps the value that it got at birth",
+            machine_id=turn.machine_id,
+        )
+    Drafted.__setattr__(machine, name, value)
 
 
 class MutableField:

@@ -26,7 +26,7 @@ from actorfsm.errors import DefinitionError
 from actorfsm.machine.builder import build_definition, marked_in
 from actorfsm.machine.checks import check_class, check_definition, check_names
 from actorfsm.machine.decorators import marks_of
-from actorfsm.machine.draft import Drafted, MutableField
+from actorfsm.machine.draft import Drafted, MutableField, write_unless_frozen
 from actorfsm.machine.formats import check_spec, draw
 from actorfsm.machine.options import Directive, MachineOptions, MailboxPolicy, Redelivery, RestartPolicy
 from actorfsm.machine.signatures import resolve_now
@@ -199,6 +199,8 @@ class Machine(_Base[StateT, ServicesT]):
         cls.__definition__ = definition
         for name in definition.mutable_fields:
             setattr(cls, name, MutableField(name))
+        if any(field.frozen for field in cls.__pydantic_fields__.values()):
+            type.__setattr__(cls, "__setattr__", write_unless_frozen)
 
     # -- what a hook finds on self ------------------------------------------------------------------------------
 

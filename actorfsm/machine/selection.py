@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from actorfsm.errors import HookFailed, Veto
+from actorfsm.event import StateTimeout
 
 if TYPE_CHECKING:
     from actorfsm.machine.definition import Choice, StateNode
@@ -46,7 +47,10 @@ def select(node: StateNode, event: Any, machine: Any) -> Choice | None:
 
 def guards_that_refused(node: StateNode, event: Any) -> tuple[str, ...]:
     """Return the names of the guards that stood in the way, for an event that nothing took."""
-    return tuple(choice.guard_name for choice in node.choices.get(event.__class__, ()) if choice.guard_name)
+    choices = node.choices.get(event.__class__, ())
+    if isinstance(event, StateTimeout):  # of the state's timeouts, the one of this name
+        choices = tuple(choice for choice in choices if choice.name == event.name)
+    return tuple(choice.guard_name for choice in choices if choice.guard_name)
 
 
 def _refuse_verdict(guard_name: str, verdict: Any) -> None:

@@ -60,7 +60,7 @@ class Addressing:
         parent: Envelope,
         event: Event[Any, Any],
         machine_id: Any,
-        event_id: str,
+        event_id: str | None,
         headers: Mapping[str, str] | None,
     ) -> Envelope:
         """Return the envelope of what a machine sends in the turn of another event.
@@ -69,7 +69,8 @@ class Addressing:
             InvalidEvent: The id of the machine or of the event or the headers are malformed.
         """
         envelope = Envelope(event, check_machine_id(machine_id), self._next_number(), self._time())
-        envelope.event_id = check_event_id(event_id)
+        if event_id is not None:
+            envelope.event_id = check_event_id(event_id)
         envelope.causation_id = self._parts.event_id(parent)
         envelope.headers = parent.headers
         if headers is not None:

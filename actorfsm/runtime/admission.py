@@ -180,6 +180,8 @@ class Admission:
             self._refuse_class(kind, envelope)
         elif spec.mutable:
             envelope.event = copy_value(event)
+            if kind.options.redelivery.attempts:
+                envelope.as_sent = copy_value(event)
         elif spec.event_class in {StateTimeout, Terminated} and not envelope.of_runtime:
             how = (
                 "self.watch(...)"

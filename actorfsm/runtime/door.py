@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from math import nan
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from actorfsm.clock import Duration, seconds
 from actorfsm.errors import (
     ActorFSMError,
-    AskCycle,
     AskTimeout,
     InvalidEvent,
     NoSuchMachine,
@@ -25,6 +24,7 @@ from actorfsm.machine.snapshot import Snapshot
 from actorfsm.runtime.admission import check_is_event
 from actorfsm.runtime.dynamic_supervisor import rare_of
 from actorfsm.runtime.envelope import Envelope
+from actorfsm.runtime.limits import MAX_TIMEOUT_S
 from actorfsm.runtime.receipt import Receipt
 from actorfsm.runtime.ref import Ref
 from actorfsm.runtime.spawning import Spawning
@@ -39,10 +39,7 @@ if TYPE_CHECKING:
     from actorfsm.runtime.kind import Kind
     from actorfsm.runtime.parts import Parts
 
-__all__ = ["MAX_TIMEOUT_S", "Door"]
-
-MAX_TIMEOUT_S: Final = 1e9
-"""The longest deadline: 31 years, in seconds."""
+__all__ = ["Door"]
 
 
 class Door:
@@ -117,10 +114,9 @@ class Door:
         self._admission.check_sender(event)
         machine_id = target.id if isinstance(target, Ref) else target
         timeout_s = self._ask_timeout_s if timeout is None else _within(timeout)
-        derived = turn.next_ask_id()
-        envelope = self._addressing.from_machine(
-            turn.envelope, event, machine_id, event_id or derived, headers
-        )
+        envelope = self._addressing.from_machine(turn.envelope, event, machine_id, event_id, headers)
+        if event_id is None:
+            envelope.event_id = turn.next_ask_id(envelope.machine_id)
         envelope.has_own_id = True
         envelope.keeps_settlement = True
         return await self._answer_machine(turn, envelope, timeout_s)
@@ -373,15 +369,7 @@ class Door:
             return
         mark = Envelope(Spawn(), actor.id, 0, 0.0)
         mark.waiter = waiter
-        try:
-            self._parts.waits.begin(turn, mark)
-        except AskCycle:
-            waiter.cancel()
-            raise
-        try:
-            await waiter
-        finally:
-            self._parts.waits.end(turn, mark)
+        await self._parts.waits.hold(turn, mark)
 
 
 def _within(timeout: Duration) -> float:

@@ -28,6 +28,7 @@ from actorfsm.runtime.actor import (
 from actorfsm.runtime.intensity import Backoff, Intensity
 from actorfsm.runtime.mailbox import Mailbox
 from actorfsm.trace import Record
+from actorfsm.values import copy_value
 
 if TYPE_CHECKING:
     import asyncio
@@ -223,6 +224,8 @@ class DynamicSupervisor:
         delay_s = backoff(policy, envelope.attempt)
         envelope.attempt += 1
         envelope.begun = False
+        if envelope.as_sent is not None:
+            envelope.event = copy_value(envelope.as_sent)  # whatever a hook has done to the one that failed
         self._parts.counters.in_flight -= 1
         actor.mailbox = actor.mailbox or Mailbox()
         actor.mailbox.put_back(envelope)

@@ -116,6 +116,8 @@ class Envelope:
     """The event in flight whose outcome this duplicate waits for."""
     birth_data: Any = None
     """The data that a machine is spawned with, so that the same id with other data is found."""
+    as_sent: Event[Any, Any] | None = None
+    """The event as it was sent, where a hook could change it and it may be delivered again."""
     sender: Any = None
     """The turn that sent it, until that turn is over."""
     timer: Timer | None = None

@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Final
 
-__all__ = ["Limits"]
+from actorfsm.errors import DefinitionError
+
+__all__ = ["MAX_TIMEOUT_S", "Limits"]
+
+MAX_TIMEOUT_S: Final = 1e9
+"""The longest deadline: 31 years, in seconds."""
+
+_MAY_BE_ZERO: Final = frozenset(
+    {
+        *("dead_letters", "transitions", "header_count", "header_bytes", "inline_depth"),
+        *("blocked_s", "grace_s", "stop_timeout_s"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds of one system; those of a mailbox are the machine class's own.
+
+    Times are numbers of seconds, at most 31 years, all others whole numbers. They are above 0 but where 0 has a sense:
+    nothing is kept, allowed, nested, watched or waited for then.
+
+    Raises:
+        DefinitionError: A value cannot be meant.
 
     Attributes:
         ask_timeout_s: Deadline of an ask that names none, in seconds.
@@ -49,3 +68,20 @@ class Limits:
     inline_depth: int = 16
     thread_calls: int = 10_000
     blocked_s: float = 0.25
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value: Any = getattr(self, name)
+            least = "0 or more" if name in _MAY_BE_ZERO else "above 0"
+            if name.endswith("_s"):
+                fits = _is_number(value, int | float) and 0 <= value <= MAX_TIMEOUT_S
+                what = f"seconds, {least}, up to {MAX_TIMEOUT_S:,.0f}"
+            else:
+                fits = _is_number(value, int) and value >= 0
+                what = f"a whole number, {least}"
+            if not fits or (value == 0 and name not in _MAY_BE_ZERO):
+                raise DefinitionError(f"Limits: {name}={value!r}; give {what}")
+
+
+def _is_number(value: object, cls: Any) -> bool:
+    return isinstance(value, cls) and not isinstance(value, bool)

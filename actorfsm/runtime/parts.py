@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from actorfsm.runtime.registry import Registry
     from actorfsm.runtime.thread_pool import ThreadPool
     from actorfsm.runtime.timer_queue import TimerQueue
+    from actorfsm.runtime.turn import Turn
     from actorfsm.runtime.watches import Watches
     from actorfsm.trace import Record, Sink
 
@@ -90,6 +91,8 @@ class Parts:
         self.waits = WaitGraph()
         self.background: dict[asyncio.Future[Any], str] = {}
         """Tasks beside the turns: callbacks, detached hooks, what hooks left behind; with what to call them."""
+        self.detached: dict[Turn, asyncio.TimerHandle] = {}
+        """The turns of the detached hooks that run, each with the time when it is left behind."""
         self.services_running: dict[asyncio.Future[Any], str] = {}
         """The tasks of the services of the supervision tree."""
         self.stopping = False

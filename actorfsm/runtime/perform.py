@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from actorfsm.errors import (
@@ -25,7 +26,7 @@ from actorfsm.runtime import jobs, timers
 from actorfsm.runtime.crash import Crash
 from actorfsm.runtime.envelope import Envelope, Settlement
 from actorfsm.runtime.mailbox import Mailbox
-from actorfsm.runtime.reply import described, finish, outcome_of, safe_text
+from actorfsm.runtime.reply import described, finish, outcome_of, safe_str, safe_text
 from actorfsm.runtime.tasks import start_task
 from actorfsm.runtime.turn import CURRENT, Turn
 from actorfsm.trace import Record
@@ -44,6 +45,7 @@ __all__ = [
     "after_interruption",
     "committed",
     "failure_of",
+    "leave_detached",
     "record_of",
     "refusal",
     "roll_back",
@@ -146,7 +148,7 @@ def roll_back(turn: Turn, error: BaseException) -> bool:
         raise error
     if isinstance(error, Veto):
         by = turn.step.name if turn.step is not None else getattr(error, "by", "guard")
-        reason = str(error.reason)
+        reason = safe_str(error.reason)
         text = f"{actor.id}: {type(envelope.event).__name__} was refused by {by}" + (
             f": {reason}" if reason else ""
         )
@@ -275,6 +277,10 @@ async def _run_detached(origin: Turn, choice: Transition, step: Step, data: dict
     turn.data = data
     machine = turn.machine = actor.kind.drafts.open(turn)
     CURRENT.set(turn)
+    parts = actor.kind.parts
+    parts.detached[turn] = parts.loop.call_later(
+        step.timeout_s + parts.limits.grace_s, leave_detached, turn, context=Context()
+    )
     arguments = (choice.old, choice.new, origin.envelope.event)[: step.arguments]
     try:
         async with asyncio.timeout(step.timeout_s):
@@ -285,11 +291,24 @@ async def _run_detached(origin: Turn, choice: Transition, step: Step, data: dict
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
-        report_after_hook(turn, step, error)
+        after_hook_failed(turn, step, error)
     except BaseException as error:  # noqa: BLE001 -- what is committed stays committed
         after_hook_failed(turn, step, error)
     finally:
-        turn.close()
+        if not turn.closed:
+            parts.detached.pop(turn).cancel()
+            turn.close()
+
+
+def leave_detached(turn: Turn) -> None:
+    """Leave a detached hook behind that refused to end when it was cancelled: its machine instance is closed."""
+    parts, step = turn.actor.kind.parts, turn.step
+    assert step is not None  # noqa: S101 -- it runs
+    parts.detached.pop(turn).cancel()
+    turn.interruption = "abandoned"
+    turn.close()
+    error = TimeoutError(f"{step.name} was cancelled and did not end within {parts.limits.grace_s:g} s")
+    report_after_hook(turn, step, error)
 
 
 # -- the one place where an event ends --------------------------------------------------------------------------------

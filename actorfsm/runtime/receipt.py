@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from actorfsm.errors import AskCycle
+from actorfsm.runtime.envelope import Envelope
 from actorfsm.runtime.reply import outcome_of
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Generator
 
     from actorfsm.event import Outcome
-    from actorfsm.runtime.envelope import Envelope
     from actorfsm.runtime.parts import Parts
 
 __all__ = ["Receipt"]
@@ -56,12 +57,10 @@ class Receipt:
         """
         envelope = self._envelope
         while not envelope.accepted and envelope.refusal is None:
-            self._check_may_wait()
+            self._check_thread()
             if envelope.accept_waiters is None:
                 envelope.accept_waiters = []
-            waiter: Any = self._parts.loop.create_future()
-            envelope.accept_waiters.append(waiter)
-            await waiter
+            await self._wait_among(envelope.accept_waiters)
         self._raise_refusal()
         return self
 
@@ -74,12 +73,10 @@ class Receipt:
         """
         envelope = self._envelope
         while envelope.settlement is None and envelope.refusal is None:
-            self._check_may_wait()
+            self._check_thread()
             if envelope.outcome_waiters is None:
                 envelope.outcome_waiters = []
-            waiter: Any = self._parts.loop.create_future()
-            envelope.outcome_waiters.append(waiter)
-            await waiter
+            await self._wait_among(envelope.outcome_waiters)
         if envelope.settlement is None:
             self._raise_refusal()
         assert envelope.settlement is not None  # noqa: S101 -- the loop above ended
@@ -98,23 +95,35 @@ class Receipt:
             how = "accepted" if envelope.accepted else "not yet accepted"
         return f"<Receipt of {type(envelope.event).__name__} for {envelope.machine_id}: {how}>"
 
-    def _check_may_wait(self) -> None:
-        """Only the event loop can be woken.
-
-        A hook that waits for what its own commit lets out, or for its machine's next turn, waits for ever.
-        """
+    def _check_thread(self) -> None:
+        """Only the event loop can be woken."""
         self._parts.admission.check_thread(f"a receipt of {type(self._envelope.event).__name__} was awaited")
+
+    async def _wait_among(self, waiters: list[asyncio.Future[None]]) -> None:
+        """Wait with others; a machine that does so in its turn waits like one that asks.
+
+        A hook that waits for what its own commit lets out, or for its machine's next turn, would wait for ever.
+        """
+        envelope = self._envelope
         turn = self._current_turn()
-        if turn is None or turn.closed or not turn.holds_machine:
-            return
-        if self._envelope.sender is turn or self._envelope.machine_id == turn.machine_id:
+        if turn is not None and (turn.closed or not turn.holds_machine):
+            turn = None
+        if turn is not None and (envelope.sender is turn or envelope.machine_id == turn.machine_id):
             raise AskCycle(
-                f"{turn.machine_id} would wait in its own turn for {type(self._envelope.event).__name__}, which is "
+                f"{turn.machine_id} would wait in its own turn for {type(envelope.event).__name__}, which is "
                 "handled after it; do not await the receipt in a hook",
-                path=(turn.machine_id, self._envelope.machine_id),
-                machine_id=self._envelope.machine_id,
-                event=self._envelope.event,
+                path=(turn.machine_id, envelope.machine_id),
+                machine_id=envelope.machine_id,
+                event=envelope.event,
             )
+        waiter: asyncio.Future[None] = self._parts.loop.create_future()
+        waiters.append(waiter)
+        if turn is None:
+            await waiter
+            return
+        mark = Envelope(envelope.event, envelope.machine_id, envelope.number, envelope.accepted_at)
+        mark.waiter = waiter
+        await self._parts.waits.hold(turn, mark)
 
     def _raise_refusal(self) -> None:
         if self._envelope.refusal is not None:

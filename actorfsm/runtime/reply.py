@@ -6,7 +6,7 @@ waits for any more hurts nobody.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
@@ -20,7 +20,19 @@ if TYPE_CHECKING:
     from actorfsm.errors import ActorFSMError
     from actorfsm.runtime.envelope import Envelope, Settlement
 
-__all__ = ["describe_error", "described", "finish", "outcome_of", "refuse", "safe_text", "tell_accepted"]
+__all__ = [
+    "describe_error",
+    "described",
+    "finish",
+    "outcome_of",
+    "refuse",
+    "safe_str",
+    "safe_text",
+    "tell_accepted",
+]
+
+MAX_REASON_LENGTH: Final = 2_000
+"""Characters of a reason, or of the message of an error of user code, that are passed on."""
 
 
 def tell_accepted(envelope: Envelope) -> None:
@@ -84,13 +96,22 @@ def describe_error(error: ActorFSMError) -> ErrorInfo:
 
 
 def safe_text(error: BaseException) -> str:
-    """Return an exception's message, whatever its `__str__` does, and without what pydantic was given."""
+    """Return an exception's message, as `safe_str`, and without what pydantic was given."""
+    return safe_str(error)
+
+
+def safe_str(said: object) -> str:
+    """Return the text of what user code gave as a reason, whatever its `__str__` does, and not without end."""
     try:
-        return without_input(error) if isinstance(error, ValidationError) else str(error)
+        text = without_input(said) if isinstance(said, ValidationError) else str(said)
     except KeyboardInterrupt:
         raise
     except BaseException:  # noqa: BLE001 -- an exception whose __str__ raises cannot hurt the runtime (C13)
-        return f"<{type(error).__name__} whose text cannot be shown>"
+        return f"<{type(said).__name__} whose text cannot be shown>"
+    if len(text) <= MAX_REASON_LENGTH:
+        return text
+    # Half of what may be, so that a message that quotes it is not cut again.
+    return f"{text[: MAX_REASON_LENGTH // 2]}... ({len(text):,} characters)"
 
 
 def described(error: BaseException) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from actorfsm.errors import SystemStopping
+from actorfsm.runtime import perform
 from actorfsm.runtime.actor import PAUSED, RUNNING, SUSPENDED
 from actorfsm.runtime.dynamic_supervisor import is_spawned
 from actorfsm.runtime.tasks import start_task
@@ -138,6 +139,8 @@ class Shutdown:
         await self._until(_threads_are_answered, loop.time() + grace_s, patiently=True)  # they know by now
         stubborn = [name for task, name in parts.background.items() if not task.done()]
         unstopped = (*stubborn, *parts.threads.running)
+        for turn in list(parts.detached):
+            perform.leave_detached(turn)
         parts.timers.close()
         parts.deadlines.close()
         parts.sweeper.close()

@@ -59,7 +59,7 @@ class Spawning:
         check_spawnable(kind, machine_id)
         known = self._actors.get(machine_id)
         if turn is not None and event_id is None:
-            event_id = turn.next_ask_id()  # so that a repetition is answered from the record
+            event_id = turn.next_ask_id(machine_id)  # so that a repetition is answered from the record
         if known is not None and (
             event_id is None or known.kind is not kind or not self._knows(known, event_id)
         ):

@@ -74,7 +74,8 @@ class Turn:
     """Which ids to watch from now on, or no longer."""
     callbacks: list[tuple[Envelope, Outcome]] | None = None
     """Callbacks that wait for the end of the turn."""
-    asks = 0
+    asks: dict[str, int] | None = None
+    """How many asks and spawns it has begun, by the machine that they are for."""
     sends = 0
     stops_machine = False
     closed = False
@@ -114,6 +115,11 @@ class Turn:
     def new(self) -> Any:
         """The state that the chosen transition leads to; None if none was chosen."""
         return None if self.choice is None else self.choice.new
+
+    @property
+    def is_birth(self) -> bool:
+        """Whether the machine is being born."""
+        return self.actor.node.parent is None
 
     @property
     def services(self) -> Any:
@@ -271,10 +277,15 @@ class Turn:
                 event=event,
             )
 
-    def next_ask_id(self) -> str:
-        """Return the id of the next ask: the same when the event is delivered again."""
-        self.asks += 1
-        return derive_id(self.idempotency_key(), self.asks)
+    def next_ask_id(self, machine_id: str) -> str:
+        """Return the id of the next ask of a machine: the same when the event is delivered again.
+
+        Counted by machine, so that asks which begin beside each other may do so in another order the next time.
+        """
+        if self.asks is None:
+            self.asks = {}
+        number = self.asks[machine_id] = self.asks.get(machine_id, 0) + 1
+        return derive_id(self.idempotency_key(), machine_id, number)
 
     def close(self) -> None:
         """End the turn: the instance is closed, tasks left behind are cancelled, unsent messages are discarded.

@@ -58,6 +58,27 @@ class WaitGraph:
                 )
         self._waits.setdefault(asker, {})[envelope] = turn
 
+    async def hold(self, turn: Asker, mark: Envelope) -> None:
+        """Wait in a turn for what befalls another machine, like one that asks.
+
+        Args:
+            turn: The turn that waits.
+            mark: What stands for the ask: it names the machine, and its waiter is what is waited for.
+
+        Raises:
+            AskCycle: The machine waits for this one.
+        """
+        assert mark.waiter is not None  # noqa: S101 -- set by the caller
+        try:
+            self.begin(turn, mark)
+        except AskCycle:
+            mark.waiter.cancel()
+            raise
+        try:
+            await mark.waiter
+        finally:
+            self.end(turn, mark)
+
     def end(self, turn: Asker, envelope: Envelope) -> None:
         """Note that the ask ended."""
         waits = self._waits[turn.machine_id]

@@ -347,7 +347,8 @@ class _NoteCheck:
         return self._copied[cls]
 
     def _equal_to(self, note: Note) -> list[int]:
-        """Find an event that was copied at the door by its value."""
+        """Find an event that was copied at the door by its value, or by its id if a hook has changed it since."""
+        changed = None
         for line, record in enumerate(self._records[note.line :], note.line + 1):
             if (
                 record.name in OUTCOMES
@@ -355,11 +356,17 @@ class _NoteCheck:
                 and record.machine_id == note.machine_id
                 and type(record.event) is type(note.event)
                 and note.event_id in {"", record.event_id}
-                and record.event == note.event
             ):
-                self._claimed.add(line)
-                return [line]
-        return []
+                if record.event == note.event:
+                    break
+                if changed is None and note.event_id:
+                    changed = line
+        else:
+            if changed is None:
+                return []
+            line = changed
+        self._claimed.add(line)
+        return [line]
 
     def _births(self, note: Note) -> list[int]:
         until = note.ended_line if note.ended else len(self._records)

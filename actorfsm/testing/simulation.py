@@ -292,6 +292,8 @@ class NotingDoor(Door):
         self._notes = notes
         self._trace = trace
         self._sent: set[int] = set()
+        self._asked: dict[int, Note] = {}
+        """The notes of asks that are on their way in, by their events."""
 
     async def ask(
         self,
@@ -393,6 +395,15 @@ class NotingDoor(Door):
         self._note(note)
         return receipt, envelope
 
+    def _accept_ask(self, envelope: Envelope) -> None:
+        """Note the event that the machine gets: a copy of the one sent, where a hook could change that."""
+        note = self._asked.pop(id(envelope.event), None)
+        try:
+            super()._accept_ask(envelope)
+        finally:
+            if note is not None:
+                note.event = envelope.event
+
     def _of_turn(self, how: Any, turn: Turn, target: Any, event: Event[Any, Any], event_id: str) -> Note:
         machine_id = target if isinstance(target, str) else target.id
         cause = self._parts.event_id(turn.envelope)
@@ -409,6 +420,8 @@ class NotingDoor(Door):
 
     def _note(self, note: Note) -> Note:
         self._notes.append(note)
+        if note.how == "ask":
+            self._asked[id(note.event)] = note
         return note
 
     async def _follow(self, note: Note, asking: Coroutine[Any, Any, Any]) -> Any:

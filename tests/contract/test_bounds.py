@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import fields
+from math import inf, nan
 from typing import Any
 
 import pytest
@@ -624,3 +626,52 @@ def test_headers_up_to_the_limit_are_taken(run: Callable[..., None]) -> None:
 def test_a_mailbox_policy_that_makes_no_sense_is_refused(wrong: Any) -> None:
     with pytest.raises(DefinitionError):
         MailboxPolicy(**wrong)
+
+
+# -- the bounds themselves ------------------------------------------------------------------------------------------
+
+TIMES = [field.name for field in fields(Limits) if field.name.endswith("_s")]
+NUMBERS = [field.name for field in fields(Limits) if not field.name.endswith("_s")]
+MAY_BE_ZERO = {
+    *("dead_letters", "transitions", "header_count", "header_bytes", "inline_depth"),
+    *("blocked_s", "grace_s", "stop_timeout_s"),
+}
+
+
+@pytest.mark.parametrize("name", TIMES + NUMBERS)
+@pytest.mark.parametrize("value", [-1, nan, inf, True, "5", None, 1e300], ids=repr)
+def test_a_limit_that_cannot_be_meant_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(DefinitionError, match=rf"^Limits: {name}=.*; give "):
+        Limits(**{name: value})
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_half_an_event_is_no_limit(name: str) -> None:
+    with pytest.raises(DefinitionError, match=rf"^Limits: {name}=1\.5; give a whole number"):
+        Limits(**{name: 1.5})
+
+
+@pytest.mark.parametrize("name", TIMES + NUMBERS)
+def test_a_limit_of_zero_is_taken_only_where_it_has_a_sense(name: str) -> None:
+    if name in MAY_BE_ZERO:
+        assert getattr(Limits(**{name: 0}), name) == 0
+    else:
+        with pytest.raises(DefinitionError, match=rf"^Limits: {name}=0; give .*above 0"):
+            Limits(**{name: 0})
+
+
+@ALL
+def test_a_system_may_keep_and_nest_nothing(puppet: Any, run: Callable[..., None]) -> None:
+    async def scenario(system: Any, scripts: dict[Any, Any], loop: Any) -> None:
+        await system.ask("a", Do(script="nothing"))
+        system.tell("nobody", Do(script="nothing"))
+        assert list(system.dead_letters) == []
+        assert list(system.transitions()) == []
+        with pytest.raises(InvalidEvent, match="headers"):
+            await system.ask("a", Do(script="nothing"), headers={"traceparent": "00"})
+        assert system.stats().turns_queued > 0
+
+    nothing = Limits(
+        dead_letters=0, transitions=0, header_count=0, header_bytes=0, inline_depth=0, blocked_s=0
+    )
+    run(puppet, scenario, limits=nothing)
