@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.campaigns.p7_overload import CI_SECONDS, Result, jain, main, report, run
+from tests.campaigns.p7_overload import CI_SECONDS, Result, Spread, jain, main, report, run
 
 
 @pytest.mark.slow
@@ -32,10 +32,11 @@ GOOD = Result(
     capacity=1000.0,
     offered=100_000,
     goodput=950.0,
+    worst=0.9,
     jain=0.99,
     refusals=Counter(MailboxFull=90_000),
-    slowest_refusal_s=0.02,
-    refusal_p999_s=0.001,
+    refusal_s=Spread({1: 89_000, 200: 1_000}),
+    refusal_processor_s=Spread({1: 89_950, 200: 50}),
     growth_mib=3.0,
     unexplained=0,
 )
@@ -49,7 +50,8 @@ GOOD = Result(
         ({"jain": 0.9}, "Jain"),
         ({"refusals": Counter(MailboxFull=9, KeyError=1)}, "KeyError"),
         ({"refusals": Counter()}, "nobody was refused"),
-        ({"refusal_p999_s": 0.011}, "refusal"),
+        ({"refusal_processor_s": Spread({1: 89_000, 200: 1_000})}, "one refusal of a thousand took 20.1 ms"),
+        ({"refusal_s": Spread({1: 80_000, 200: 10_000})}, "one refusal of twenty took 20.1 ms"),
         ({"growth_mib": 100.0}, "memory"),
         ({"unexplained": 1}, "unexplained"),
     ],
@@ -64,3 +66,13 @@ def test_the_index_of_fairness_is_one_for_equals_and_a_share_for_one_alone() -> 
     assert jain([5, 5, 5]) == pytest.approx(1.0)
     assert jain([9, 0, 0]) == pytest.approx(1 / 3)
     assert jain([0, 0]) == 0.0
+
+
+def test_a_spread_tells_how_long_all_but_the_longest_took_at_most() -> None:
+    spread = Spread()
+    for tenth in range(1_000):
+        spread.add(tenth / 10_000 + 0.00005)
+    assert spread.least_of_the_longest(0.0) == 0.1
+    assert spread.least_of_the_longest(0.5) == pytest.approx(0.05)
+    assert spread.longest_s == pytest.approx(0.09995)
+    assert Spread().least_of_the_longest(0.5) == 0.0
