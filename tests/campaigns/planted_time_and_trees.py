@@ -139,12 +139,12 @@ def siblings_are_not_restarted(patch: pytest.MonkeyPatch) -> None:
     put(patch, LiveSupervisor, "_affected", lambda self, child: [child])
 
 
-@found_by("P1")
+@found_by("P1", "P5")
 def a_supervisor_never_gives_up(patch: pytest.MonkeyPatch) -> None:
     put(patch, Intensity, "allows", lambda self, policy, now: True)
 
 
-@found_by("P1")
+@found_by("P1", "P5")
 def a_restart_in_the_tree_loses_the_mail(patch: pytest.MonkeyPatch) -> None:
     keep = MachineChild._keep
 

@@ -1,4 +1,4 @@
-"""The contract in a hundred lines: what one machine does with its events, without asyncio, tasks or hooks.
+"""The contract in a few hundred lines: what machines do with their events, without asyncio, tasks or hooks.
 
 The model reads the trace and refuses the first record that the contract does not allow. It knows who comes next at each
 machine; which machine comes next it learns from the trace, for that is the scheduler's business.
@@ -27,6 +27,8 @@ TABLE: dict[str | None, dict[str, tuple[str, tuple[str, ...]]]] = {
 }
 MAX_RESTARTS, WITHIN_S, STABLE_S, LONGEST_PAUSE_S = 2, 10.0, 12.0, 30.0
 REMEMBERED = 3
+PAUSE_OF_CHILD_S, PAUSE_OF_SUPERVISOR_S = 1.013, 1.0171
+"""So odd that no pause of the tree ends in the moment in which something else happens."""
 LIMIT_OF_C_S, ATTEMPTS, FIRST_PAUSE_S = 7.31, 2, 0.1
 """How long C may last; how many times more a timer comes whose event failed, and the pause before it does."""
 TICK_S = 0.1
@@ -92,6 +94,14 @@ class Model:
         """By machine, the records that must come next."""
         self.watchers: dict[str, dict[One, None]] = {}
         """By the machine that is watched, who wants to know of its end."""
+        self.supervisor: Supervisor | None = None
+        self.records: deque[tuple[str, str]] = deque()
+        """By machine and name, the records that come after the one being read."""
+
+    def coming(self, machine_id: str) -> str | None:
+        """Tell by its next record how an event or the supervisor left a machine; None if there is none yet."""
+        names = {"stopped", "restarted", "committed", "vetoed", "failed", "unhandled"}
+        return next((name for whose, name in self.records if whose == machine_id and name in names), None)
 
     def send(self, to: str, sent: Sent, *, message: bool = False) -> None:
         """Accept an event, or refuse it."""
@@ -142,6 +152,13 @@ class Model:
             self.end(to, twin, outcome, duplicate=True)
         sent.twins = []
 
+    def passes(self, now: float) -> None:
+        """Let time pass: timers fall due, pauses of the supervisor are over."""
+        for one in self.machines.values():
+            one.fire(now)
+        if self.supervisor is not None:
+            self.supervisor.passes(now)
+
     def ended(self, machine_id: str) -> None:
         """Tell who watches that a machine has ended."""
         for watcher in self.watchers.pop(machine_id, {}):
@@ -150,8 +167,7 @@ class Model:
     def read(self, record: Any, tag: str, now: float) -> None:
         """Follow one record of the trace."""
         self.now = now
-        for one in self.machines.values():
-            one.fire(now)
+        self.passes(now)
         due = self.due.get(record.machine_id)
         if due:
             assert due.popleft() == (record.name, tag), f"{record} but {(record.name, tag)} was not due"
@@ -162,9 +178,9 @@ class Model:
     def at_rest(self, now: float) -> None:
         """Nothing more happens at this time: then nothing must be due, and each machine waits for a reason."""
         self.now = now
+        self.passes(now)
         assert not any(self.due.values()), f"never came: {self.due}"
         for one in list(self.machines.values()):
-            one.fire(now)
             if one.paused_until is not None and one.paused_until <= now:
                 one.paused_until = None
             one.begin(now)
@@ -194,6 +210,9 @@ class One:
         self.streak, self.resumed_at = 0, 0.0
         self.paused_until: float | None = None
         self.quarantined = self.stopping = self.suspended = False
+        self.supervisor: Supervisor | None = None
+        self.is_held = False
+        """Whether its supervisor holds it."""
         self.timers: dict[str, Timer] = {}
 
     def waiting(self) -> list[Sent]:
@@ -214,7 +233,11 @@ class One:
 
     def begin(self, now: float) -> None:
         """Take the next event that is not postponed: own first, then released, then the queue."""
-        while self.current is None and self.paused_until is None and not (self.quarantined or self.suspended):
+        while (
+            self.current is None
+            and self.paused_until is None
+            and not (self.quarantined or self.suspended or self.is_held)
+        ):
             lane = self.own or self.released or self.queue
             if not lane:
                 return
@@ -255,6 +278,8 @@ class One:
                 self.fail(sent, now, gave_up=gave_up)
         if self.stopping:
             self.stop()
+        if self.supervisor is not None and self in self.supervisor.stopping[:1]:
+            self.supervisor.goes_on(now)
 
     def expire(self, record: Any, tag: str, now: float) -> None:
         late = [s for s in self.held() if s.tag == tag and s.deadline is not None and s.deadline <= now]
@@ -382,7 +407,10 @@ class One:
 
     def fail(self, sent: Sent, now: float, *, gave_up: bool) -> None:
         """Resume, restart after a pause, go into quarantine, or stop: as the exception says."""
-        if gave_up:
+        if self.supervisor is not None:
+            if self.model.coming(self.id) != "stopped":  # else it was about to be stopped after this event
+                self.supervisor.failed(self, now)
+        elif gave_up:
             self.incarnation += 1
             self.model.restarts += 1
             self.quarantine()
@@ -464,3 +492,91 @@ class One:
         if not sent.is_ask:
             self.model.bury(self.id, sent)
         self.model.end(self.id, sent, "dead_lettered")
+
+
+class Pauses:
+    """Each pause is the last one doubled, until there was none for a while."""
+
+    def __init__(self, first_s: float) -> None:
+        self.first_s, self.streak, self.resumed_at = first_s, 0, 0.0
+
+    def next(self, now: float) -> float:
+        self.streak = 1 if now - self.resumed_at >= STABLE_S else self.streak + 1
+        pause = min(self.first_s * 2.0 ** (self.streak - 1), LONGEST_PAUSE_S)
+        self.resumed_at = now + pause
+        return pause
+
+
+class Supervisor:
+    """A supervisor, one for one, of machines that are always there, under a root that never gives up.
+
+    After too many restarts it stops all children in reverse order, waiting for events at hand, and is itself started
+    again. Whether an event was at hand at that moment is the scheduler's business: the model learns it from the trace.
+    """
+
+    def __init__(self, model: Model, children: list[One]) -> None:
+        self.model = model
+        self.children = children
+        self.restarts: list[float] = []
+        self.pauses = {child.id: Pauses(PAUSE_OF_CHILD_S) for child in children}
+        self.own_pauses = Pauses(PAUSE_OF_SUPERVISOR_S)
+        self.due: list[tuple[float, One | None]] = []
+        """When a pause is over, and whose; None for its own."""
+        self.stopping: list[One] = []
+        self.gave_up = False
+        self.down: set[str] = set()
+        for child in children:
+            child.supervisor = self
+
+    def failed(self, child: One, now: float) -> None:
+        child.is_held = True
+        self.down.add(child.id)
+        if self.gave_up:
+            return
+        self.model.expect(child.id, "child_failed")
+        self.restarts = [when for when in self.restarts if when > now - WITHIN_S] + [now]
+        if len(self.restarts) <= MAX_RESTARTS:
+            self.due.append((now + self.pauses[child.id].next(now), child))
+            return
+        self.model.expect("supervisor", "escalated")
+        self.gave_up, self.due = True, []
+        self.stopping = list(reversed(self.children))
+        self.goes_on(now)
+
+    def goes_on(self, now: float) -> None:
+        """Stop one after the other; then pause."""
+        while self.stopping:
+            other = self.stopping[0]
+            coming = self.model.coming(other.id)
+            if other.id not in self.down and coming != "stopped":
+                return  # it has an event at hand
+            if other.id not in self.down:
+                self.model.expect(other.id, "stopped")
+            other.is_held = True
+            self.down.add(other.id)
+            self.stopping.pop(0)
+        self.model.expect("supervisor", "child_failed")
+        self.due = [(now + self.own_pauses.next(now), None)]
+
+    def passes(self, now: float) -> None:
+        for when, whose in sorted(self.due, key=lambda entry: entry[0]):
+            if when > now:
+                return
+            self.due.remove((when, whose))
+            if whose is None:
+                self.model.expect("supervisor", "restarted")
+                self.gave_up, self.restarts = False, []
+            for child in self.children if whose is None else [whose]:
+                self.start(child)
+            if whose is None:
+                self.model.expect("supervisor", "started")
+
+    def start(self, child: One) -> None:
+        child.incarnation += 1
+        self.model.restarts += 1
+        self.model.expect(child.id, "restarted")
+        self.model.expect(child.id, "started")
+        for timer in child.timers.values():
+            timer.failures = 0
+        child.is_held = False
+        self.down.discard(child.id)
