@@ -237,12 +237,11 @@ class ActorSystem(Generic[ServicesT]):
         if self._cancelled_body and self._body is not None:
             left = self._body.uncancel()
             if not isinstance(error, asyncio.CancelledError):
-                # The body ended before it was woken. Up to Python 3.12 `uncancel` leaves that to the next await.
-                try:
+                # The body ended before it was woken. Up to Python 3.12 `uncancel` leaves that to the next await; what
+                # is left is somebody else's.
+                ours = () if left else (asyncio.CancelledError,)
+                with suppress(*ours):
                     await asyncio.sleep(0)
-                except asyncio.CancelledError:
-                    if left:
-                        raise  # somebody else's
         if self.report is None:
             await self.shutdown(queues="finish" if parts.failed_with is None else "abandon")
         failed_with = parts.failed_with
