@@ -126,8 +126,10 @@ class DynamicSupervisor:
         rare_of(actor).crash = failure.crash
         policy = self._options.redelivery
         # A machine that is to stop after this event has no use for a pause, and would not come to its end in one.
-        stops = turn.interruption in {"stopping", "supervisor"} or (
-            actor.rare is not None and actor.rare.stop_reason is not None
+        stops = (
+            actor.status == STOPPED
+            or turn.interruption in {"stopping", "supervisor"}
+            or (actor.rare is not None and actor.rare.stop_reason is not None)
         )
         if envelope.attempt < policy.attempts and not stops and envelope.timer is None:
             self._redeliver(actor, envelope)

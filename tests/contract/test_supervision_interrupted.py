@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from actorfsm import Child, HookFailed, NoSuchMachine, Restart, RestartPolicy, Strategy, Supervisor
+from actorfsm import (
+    Child,
+    HookFailed,
+    NoSuchMachine,
+    Redelivery,
+    Restart,
+    RestartPolicy,
+    Strategy,
+    Supervisor,
+)
 from tests.contract.lamp import raising, times
 from tests.contract.paths import Path, Script, Style
-from tests.contract.tree import Finish, Services, Steps, Work, settle, worker_of
+from tests.contract.tree import PROMPT, Finish, Services, Steps, Work, settle, worker_of
 
 ASYNC = Path(Style.ASYNC, inline=True)
 SLOW = RestartPolicy(max_restarts=5, first_delay_s=1, max_delay_s=1, jitter=0, within_s=20)
@@ -138,5 +148,30 @@ def test_a_machine_that_is_given_up_with_its_supervisor_leaves_a_record(
             with pytest.raises(NoSuchMachine):
                 system.snapshot("a")
             assert steps.drain().count("stopped a") == 1
+
+    sim(scenario)
+
+
+@pytest.mark.rule("C7")
+def test_a_birth_that_fails_after_the_system_has_begun_to_stop_is_not_put_back_for_another_attempt(
+    sim: Callable[..., None],
+) -> None:
+    """A machine of the tree may finish its event while the system stops; where one tries again, it was lost then."""
+
+    async def scenario() -> None:
+        async def fail_late(machine: Any) -> None:
+            await asyncio.sleep(1)
+            raise ValueError("late")
+
+        worker = worker_of(Style.ASYNC, redelivery=Redelivery(attempts=2))
+        script = Script()
+        group = Supervisor("group", children=[Child(worker, "a", shutdown=5)], policy=PROMPT)
+        async with ASYNC.system(children=[group], services=script) as system:
+            script.does["born a"] = fail_late
+            await system.stop("a")  # it is born anew
+            await settle()
+            await system.shutdown(queues="abandon")
+            stats = system.stats()
+            assert (stats.balance, stats.outcomes["dead_lettered"], stats.in_flight) == (0, 1, 0)
 
     sim(scenario)
