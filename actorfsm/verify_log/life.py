@@ -33,9 +33,10 @@ class Life:
         held: Whether it is in quarantine; None if the log does not show its beginning.
         stopped: Whether it has been stopped.
         ended: How many of its events have ended.
-        given: What was committed under explicit event ids, the newest: when, and the transition.
+        given: What was committed under explicit event ids, the newest: when, the transition, and the class of
+            the event.
         numbered: The same for the ids that the runtime gives.
-        refused: The newest events that were not committed: the outcome and the states.
+        refused: The newest events that were not committed: the outcome, the states, and the class of the event.
         former: The life before, if the id had one: its hooks beside the machine may still be heard of.
         last: The event id of the last commit.
         failed_afters: The after-hooks of the last commit that failed.
@@ -67,9 +68,9 @@ class Life:
         self.stopped = False
         self.former: Life | None = None
         self.ended = 0
-        self.given: dict[str, tuple[int, str | None, str | None]] = {}
-        self.numbered: dict[str, tuple[int, str | None, str | None]] = {}
-        self.refused: dict[str, tuple[str, str | None, str | None]] = {}
+        self.given: dict[str, tuple[int, str | None, str | None, str]] = {}
+        self.numbered: dict[str, tuple[int, str | None, str | None, str]] = {}
+        self.refused: dict[str, tuple[str, str | None, str | None, str]] = {}
         self.last = ""
         self.failed_afters: set[str | None] | None = None
 
@@ -79,7 +80,7 @@ class Life:
         self.ended += 1
         ids = self.numbered if is_numbered(record.event_id) else self.given
         ids.pop(record.event_id, None)
-        ids[record.event_id] = (self.ended, record.source, record.target)
+        ids[record.event_id] = (self.ended, record.source, record.target, record.event_type)
         if len(ids) > self.law.remembered:
             del ids[next(iter(ids))]
             self.whole = False
@@ -89,7 +90,7 @@ class Life:
         """Remember an event that was not committed, for its duplicates."""
         self.ended += 1
         self.refused.pop(record.event_id, None)
-        self.refused[record.event_id] = (record.name, record.source, record.target)
+        self.refused[record.event_id] = (record.name, record.source, record.target, record.event_type)
         if len(self.refused) > RECENT:
             del self.refused[next(iter(self.refused))]
 
@@ -99,6 +100,6 @@ class Life:
             former.former, former.whole = None, False
         self.former = former
 
-    def find(self, event_id: str) -> tuple[int, str | None, str | None] | None:
+    def find(self, event_id: str) -> tuple[int, str | None, str | None, str] | None:
         """Return the commit of an event id, if it is remembered."""
         return self.given.get(event_id) or self.numbered.get(event_id)

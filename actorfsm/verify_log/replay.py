@@ -175,8 +175,10 @@ class Replay:
             known = ("committed", *commit[1:])
         if known is None and life.whole and (record.name == "committed" or len(life.refused) < RECENT):
             raise Illegal(f"is a duplicate, but no event {shown(record.event_id)} has ended here")
-        if known is not None and known != (record.name, record.source, record.target):
-            raise Illegal(f"is a duplicate of an event that was {known[0]}, from {known[1]} to {known[2]}")
+        if known is not None and known != (record.name, record.source, record.target, record.event_type):
+            raise Illegal(
+                f"is a duplicate of an event {known[3]} that was {known[0]}, from {known[1]} to {known[2]}"
+            )
 
     def _after_hook(self, record: Record) -> None:
         law = self._law(record)
@@ -192,8 +194,8 @@ class Replay:
         elif beside:
             lives = [life] if life.former is None else [life, life.former]
             commits = [one.find(record.event_id) for one in lives]
-            states = (record.source, record.target)
-            found = any(commit is not None and commit[1:] == states for commit in commits)
+            what = (record.source, record.target, record.event_type)
+            found = any(commit is not None and commit[1:] == what for commit in commits)
             if not found and (any(commits) or all(one.whole for one in lives)):
                 raise Illegal(f"an after-hook ran, but event {shown(record.event_id)} was not committed")
         elif life.last or life.whole:

@@ -283,6 +283,7 @@ def an_after_hook_fails_twice(log: Log) -> Iterator[Mutant]:
 for _key, _value in (
     ("event", "vetoed"),
     ("event_id", "never"),
+    ("event_type", "Spawn"),
     ("target", "DOOR"),
     ("seq", 99),
     ("duplicate", False),
