@@ -20,16 +20,26 @@ __all__ = [
     "DefinitionError",
     "Discarded",
     "EventIdConflict",
+    "EventIdUsed",
     "Expired",
+    "Fenced",
     "HookFailed",
     "InvalidData",
     "InvalidEvent",
     "JobGivenUp",
+    "JournalClosed",
+    "JournalCorrupt",
+    "JournalError",
+    "JournalFull",
+    "JournalLocked",
+    "JournalUnusable",
     "MachineExists",
     "MachineStopped",
     "MailboxFull",
     "NoSuchLetter",
     "NoSuchMachine",
+    "NotStored",
+    "OutcomeUnknown",
     "Quarantined",
     "ReadOnly",
     "StaleTurn",
@@ -229,3 +239,67 @@ class JobGivenUp(ActorFSMError):
 
 class EventIdConflict(ActorFSMError):
     """The event id was used before with other content: an id belongs to one event."""
+
+
+# -- with a journal ---------------------------------------------------------------------------------------------------
+
+
+class JournalError(ActorFSMError):
+    """The journal could not do what was asked. Its subclasses say what that means for what was to be stored."""
+
+
+class NotStored(JournalError):
+    """Surely not stored: nothing of it is on disk, and it may be tried again."""
+
+
+class JournalFull(NotStored):
+    """There is no room on the disk. Surely not stored; reading goes on. Make room, then try again."""
+
+
+class Fenced(NotStored):
+    """Another process has taken the machines over. Surely not stored: what is in memory here counts no more."""
+
+
+class EventIdUsed(NotStored):
+    """The event id was applied to this machine before, or waits for it. Surely not stored: look up the answer."""
+
+
+class JournalClosed(NotStored):
+    """The journal was closed, or not yet opened. Surely not stored."""
+
+
+class OutcomeUnknown(JournalError):
+    """The commit failed in a way that leaves open whether it is on disk, until the journal has settled it.
+
+    Retry with the same event id: it is answered from the record if it was stored.
+    """
+
+
+class JournalLocked(JournalError):
+    """Another process uses the journal.
+
+    Attributes:
+        pid: Its process id, or None if it could not be read.
+    """
+
+    def __init__(
+        self, message: str, *, pid: int | None = None, machine_id: str | None = None, event: Any = None
+    ) -> None:
+        super().__init__(message, machine_id=machine_id, event=event)
+        self.pid = pid
+
+
+class JournalUnusable(JournalError):
+    """What was given as a journal is none that this version can use; nothing was changed on disk."""
+
+
+class JournalCorrupt(JournalError):
+    """What is stored of a machine is not what was written. The machine is held; the others are not concerned.
+
+    Attributes:
+        seq: The entry at which that was found.
+    """
+
+    def __init__(self, message: str, *, seq: int, machine_id: str | None = None, event: Any = None) -> None:
+        super().__init__(message, machine_id=machine_id, event=event)
+        self.seq = seq

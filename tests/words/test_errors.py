@@ -16,6 +16,7 @@ EXTRA: dict[str, dict[str, Any]] = {
     "Vetoed": {"by": "charge", "reason": "no"},
     "HookFailed": {"hook": "charge"},
     "AskCycle": {"path": ["a", "b", "a"]},
+    "JournalCorrupt": {"seq": 7},
 }
 
 
