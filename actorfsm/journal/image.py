@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 # pydantic reads these annotations when an image is encoded.
-from actorfsm.journal.entry import Entry, Message, Payload, State, Status, StoredTimer  # noqa: TC001
+from actorfsm.journal.entry import Entry, Message, Payload, State, Status, StoredTimer
 
 __all__ = ["Image"]
 

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
 from actorfsm.journal.memory import Fate, MemoryJournal, MemoryStore
+from actorfsm.journal.sqlite.journal import SQLiteJournal
 
 
 class MemoryStage:
@@ -40,3 +48,91 @@ class MemoryStage:
     def heal(self) -> bool:
         self.store.fate = lambda: "stored"
         return self.fired
+
+
+class Trouble:
+    """Lets a connection fail at the n-th statement: before it is done, or after it."""
+
+    def __init__(self) -> None:
+        self.nth = 0
+        self.count = 0
+        self.lasting = self.full = self.late = self.fired = False
+
+    def strikes(self, sql: str) -> bool:
+        if not self.nth or (self.full and not sql.startswith(("INSERT", "DELETE", "UPDATE", "COMMIT"))):
+            return False
+        self.count += 1
+        struck = self.count == self.nth or (self.lasting and self.count > self.nth)
+        self.fired = self.fired or struck
+        return struck
+
+    def error(self) -> sqlite3.OperationalError:
+        error = sqlite3.OperationalError("injected")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL if self.full else sqlite3.SQLITE_IOERR
+        return error
+
+    def connect(self, *arguments: Any, **options: Any) -> sqlite3.Connection:
+        trouble = self
+
+        class Troubled(sqlite3.Connection):
+            def execute(self, sql: str, *values: Any) -> Any:
+                return self.troubled(sql, lambda: super(Troubled, self).execute(sql, *values))
+
+            def executemany(self, sql: str, values: Any) -> Any:
+                return self.troubled(sql, lambda: super(Troubled, self).executemany(sql, values))
+
+            def troubled(self, sql: str, run: Callable[[], Any]) -> Any:
+                if not trouble.strikes(sql):
+                    return run()
+                if trouble.full and sql == "COMMIT":
+                    super().execute("ROLLBACK")  # as SQLite does it
+                elif trouble.late:
+                    run()
+                raise trouble.error()
+
+        return sqlite3.connect(*arguments, factory=Troubled, **options)
+
+
+class SQLiteStage:
+    """Journals in a SQLite file."""
+
+    def __init__(self, folder: Path, *, late: bool = False, **options: Any) -> None:
+        self.folder = folder
+        self.trouble = Trouble()
+        self.trouble.late = late
+        self.lives = 0
+        self.options = options
+
+    @property
+    def path(self) -> Path:
+        return self.folder / f"life-{self.lives}.db"
+
+    async def open(self) -> SQLiteJournal:
+        journal = SQLiteJournal(self.path, connect=self.trouble.connect, **self.options)
+        await journal.open()
+        return journal
+
+    async def crash(self, journal: SQLiteJournal) -> None:
+        """What kill -9 leaves behind is the files as they are."""
+        self.copy_files()
+        await journal.close()
+
+    def copy_files(self) -> None:
+        old = self.path
+        self.lives += 1
+        for end in ("", "-wal"):
+            if Path(f"{old}{end}").exists():
+                shutil.copy(f"{old}{end}", f"{self.path}{end}")
+
+    async def usurp(self) -> None:
+        with closing(sqlite3.connect(self.path)) as other, other:
+            other.execute("UPDATE owners SET epoch = epoch + 1")
+
+    def fail(self, nth: int, fault: str, *, lasting: bool) -> None:
+        trouble = self.trouble
+        trouble.nth, trouble.count, trouble.fired = nth, 0, False
+        trouble.full, trouble.lasting = fault == "full", lasting
+
+    def heal(self) -> bool:
+        self.trouble.nth = 0
+        return self.trouble.fired

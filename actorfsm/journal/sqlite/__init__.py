@@ -1,0 +1,1 @@
+"""The journal in a SQLite file: the standard library's sqlite3, one connection, one writer thread."""

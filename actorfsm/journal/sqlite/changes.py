@@ -1,0 +1,171 @@
+"""What is changed in the tables, inside a transaction that somebody else begins and ends."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from actorfsm.errors import JournalCorrupt
+from actorfsm.journal import codec
+from actorfsm.journal.codec import FIRST
+from actorfsm.journal.sqlite import queries
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from sqlite3 import Connection
+
+    from actorfsm.errors import EventIdUsed
+    from actorfsm.journal.codec import Row
+    from actorfsm.journal.entry import Batch, Entry
+
+__all__ = ["drop_dead_letters", "forget", "insert", "plan", "snapshot", "used_by"]
+
+
+def plan(connection: Connection, batch: Batch, heads: dict[str, tuple[int, bytes]]) -> codec.Plan:
+    """Return what a batch comes to after those before it in the same transaction.
+
+    Args:
+        connection: The connection.
+        batch: What is to be stored.
+        heads: Number and checksum of the last entry of machines, as those before leave them; this one is added.
+
+    Raises:
+        NotStored: It breaks a rule of the journal.
+    """
+
+    def head_of(machine_id: str) -> tuple[int, bytes]:
+        known = heads.get(machine_id)
+        if known is None:
+            select = "SELECT seq, checksum FROM machines WHERE machine_id = ?"
+            known = heads[machine_id] = connection.execute(select, (machine_id,)).fetchone() or (0, FIRST)
+        return known
+
+    planned = codec.plan(batch, head_of)
+    for pending in batch.accepted:
+        if queries.seq_of(connection, pending.machine_id, pending.message.event_id) is not None:
+            raise codec.used_before(pending.machine_id, pending.message.event_id)
+    for row in planned.rows:
+        heads[row.machine_id] = (row.seq, row.checksum)
+    return planned
+
+
+def insert(
+    connection: Connection, plans: Sequence[codec.Plan], batches: Sequence[Batch], snapshot_every: int
+) -> None:
+    """Write batches.
+
+    Args:
+        connection: The connection.
+        plans: What they come to.
+        batches: The same batches.
+        snapshot_every: A machine's image is stored after so many entries; 0 for never.
+
+    Raises:
+        sqlite3.IntegrityError: An event id or a key is used twice.
+    """
+    many = connection.executemany
+    rows = [row for planned in plans for row in planned.rows]
+    if rows:
+        many("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        _move_heads(connection, [entry for batch in batches for entry in batch.entries], rows)
+    timers = {key: timer for planned in plans for key, timer in planned.timers.items()}
+    if timers:
+        many("DELETE FROM timers WHERE machine_id = ? AND name = ?", timers)
+        armed = [(*key, *timer) for key, timer in timers.items() if timer is not None]
+        many("INSERT INTO timers VALUES (?, ?, ?, ?, ?)", armed)
+    promises = [(key, *promise) for planned in plans for key, promise in planned.promises.items()]
+    if promises:
+        many(
+            "INSERT INTO pending (key, machine_id, event_id, body, checksum) VALUES (?, ?, ?, ?, ?)", promises
+        )
+    settled = [(key,) for planned in plans for key in planned.settled]
+    if settled:
+        many("DELETE FROM pending WHERE key = ?", settled)
+    dead = [letter for planned in plans for letter in planned.dead]
+    if dead:
+        many(
+            "INSERT INTO dead_letters (machine_id, reason, at_us, body, checksum) VALUES (?, ?, ?, ?, ?)",
+            dead,
+        )
+    if snapshot_every:
+        for machine_id in dict.fromkeys(row.machine_id for row in rows if row.seq % snapshot_every == 0):
+            with suppress(JournalCorrupt):  # whoever loads the machine finds that out
+                snapshot(connection, machine_id, None)
+
+
+def _move_heads(connection: Connection, entries: Sequence[Entry], rows: Sequence[Row]) -> None:
+    """Let the heads of machines show their last entries."""
+    heads = {
+        entry.machine_id: (
+            *(entry.machine_id, entry.machine, entry.status, queries.text_of(entry.target)),
+            *(row.seq, row.checksum),
+        )
+        for entry, row in zip(entries, rows, strict=True)
+    }
+    connection.executemany(
+        "INSERT INTO machines VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (machine_id) DO UPDATE SET machine = "
+        "excluded.machine, status = excluded.status, state = excluded.state, seq = excluded.seq, checksum = "
+        "excluded.checksum",
+        heads.values(),
+    )
+
+
+def used_by(connection: Connection, batch: Batch) -> EventIdUsed | None:
+    """Return which event id of a batch is used already, or waits; None if it is none of them."""
+    for entry in batch.entries:
+        event_id = entry.concluded_id
+        if event_id is not None and queries.seq_of(connection, entry.machine_id, event_id) is not None:
+            return codec.used_before(entry.machine_id, event_id)
+    for pending in (*batch.accepted, *(pending for entry in batch.entries for pending in entry.promises)):
+        if queries.is_pending(connection, pending.key):
+            return codec.used_before(pending.machine_id, pending.message.event_id)
+    return None
+
+
+def snapshot(connection: Connection, machine_id: str, keep: int | None) -> int:
+    """Store a machine's image and trim its entries; see `Journal.snapshot`.
+
+    Raises:
+        JournalCorrupt: What is stored of it is not what was written.
+    """
+    stored = queries.load(connection, machine_id)
+    if stored is None:
+        return 0
+    seq = stored.head.seq
+    image, checksum = codec.encode_image(stored.image, stored.head.checksum)
+    connection.execute(
+        "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?)", (machine_id, seq, image, checksum)
+    )
+    if keep is not None:
+        old = queries.rows_of(connection, machine_id, "seq <= ? AND body IS NOT NULL", (seq - keep,))
+        connection.executemany(
+            "UPDATE entries SET body = NULL, trimmed = ? WHERE machine_id = ? AND seq = ?",
+            [(codec.trimmed(row).trimmed, row.machine_id, row.seq) for row in old],
+        )
+    return 1
+
+
+def forget(connection: Connection, machine_id: str, through_seq: int) -> int:
+    """Forget event ids and answers; see `Journal.forget`."""
+    known = queries.snapshot_of(connection, machine_id)
+    last = min(through_seq, 0 if known is None else known[0] - 1)
+    (last,) = connection.execute(
+        "SELECT coalesce(min(seq) - 1, ?) FROM entries WHERE machine_id = ? AND seq <= ? AND body IS NOT NULL",
+        (last, machine_id, last),
+    ).fetchone()
+    gone = (machine_id, last)
+    select = "SELECT count(concluded_id) FROM entries WHERE machine_id = ? AND seq <= ?"
+    (count,) = connection.execute(select, gone).fetchone()
+    connection.execute("DELETE FROM entries WHERE machine_id = ? AND seq < ?", gone)
+    # The last of them stays as a link of the chain, without what it says.
+    connection.execute(
+        "UPDATE entries SET concluded_id = NULL, answer = NULL, trimmed = NULL WHERE machine_id = ? AND seq = ?",
+        gone,
+    )
+    return int(count)
+
+
+def drop_dead_letters(connection: Connection, places: Sequence[int]) -> int:
+    """Forget dead letters; see `Journal.drop_dead_letters`."""
+    found = connection.executemany("DELETE FROM dead_letters WHERE place = ?", [(place,) for place in places])
+    return max(found.rowcount, 0)

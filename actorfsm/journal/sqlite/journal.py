@@ -1,0 +1,175 @@
+"""The journal over SQLite: the store's calls, made on its thread, and batches that are written in groups."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from actorfsm.errors import ActorFSMError, JournalClosed
+from actorfsm.journal.executor import executor_for
+from actorfsm.journal.group import Group
+from actorfsm.journal.sqlite import changes, queries
+from actorfsm.journal.sqlite.store import Store
+
+if TYPE_CHECKING:
+    from asyncio import Future
+    from collections.abc import Callable, Sequence
+    from os import PathLike
+
+    from actorfsm.journal.entry import Batch, DeadMessage, Entry, Head, Recorded, Status, StoredTimer
+    from actorfsm.journal.executor import Executor
+    from actorfsm.journal.protocol import Placed, Stored
+    from actorfsm.journal.sqlite.store import Connect, Durability
+
+__all__ = ["SQLiteJournal"]
+
+T = TypeVar("T")
+
+
+class SQLiteJournal:
+    """A journal in a SQLite file.
+
+    Args:
+        path: The file; it is made if it is not there.
+        durability: `full`, the default: what is acknowledged survives a loss of power. `process`: it survives the
+            end of the process, whatever ends it; a loss of power may take the last commits.
+        snapshot_every: A machine's image is stored after so many entries, so that it is loaded quickly; 0 for never.
+        read_only: To look at a journal, also while another process uses it. Nothing can be stored.
+        connect: Makes the connection, for tests.
+        executor: Where the store's calls are made; by default a thread, or a simulated loop itself.
+
+    Raises:
+        ActorFSMError: There is no such durability.
+    """
+
+    durable = True
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        *,
+        durability: Durability = "full",
+        snapshot_every: int = 100,
+        read_only: bool = False,
+        connect: Connect = sqlite3.connect,
+        executor: Executor | None = None,
+    ) -> None:
+        if durability not in {"full", "process"}:
+            raise ActorFSMError(f"durability={durability!r}: give 'full' or 'process'")
+        self._path = Path(path)
+        self._store = Store(self._path, durability, snapshot_every, connect, read_only=read_only)
+        self._given_executor = executor
+        self._executor: Executor | None = None
+        self._group: Group | None = None
+
+    def __repr__(self) -> str:
+        return f"<SQLiteJournal {self._path} epoch={self.epoch}{'' if self._executor else ' closed'}>"
+
+    @property
+    def epoch(self) -> int:
+        """Which owner this is."""
+        return self._store.epoch
+
+    async def open(self) -> None:
+        """Open the file and take the machines over; see `Journal`."""
+        executor = self._given_executor or executor_for(asyncio.get_running_loop())
+        try:
+            await executor.submit(self._store.open)
+        except BaseException:
+            executor.submit(self._store.close)  # if the call was given up it may still succeed
+            executor.close()
+            raise
+        self._executor = executor
+        self._group = Group(executor, self._store.write)
+
+    def append(self, batch: Batch) -> Future[None]:
+        """Store a batch; see `Journal`."""
+        if self._group is None:
+            answer: Future[None] = asyncio.get_running_loop().create_future()
+            answer.set_exception(JournalClosed("the journal is not open"))
+            return answer
+        return self._group.add(batch)
+
+    async def close(self) -> None:
+        """Store what was handed in, then close the file; see `Journal`."""
+        executor, group = self._executor, self._group
+        self._executor = self._group = None
+        if executor is not None and group is not None:
+            group.flush()
+            closed = executor.submit(self._store.close)
+            executor.close()
+            await closed
+
+    async def _call(self, work: Callable[[], T]) -> T:
+        if self._executor is None:
+            raise JournalClosed("the journal is not open")
+        return await self._executor.submit(work)
+
+    async def _read(self, look: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._call(lambda: self._store.read(look))
+
+    async def _change(self, change: Callable[[sqlite3.Connection], int]) -> int:
+        return await self._call(lambda: self._store.change(change))
+
+    async def settle(self, batch: Batch) -> bool:
+        """Return whether a batch is stored; see `Journal`."""
+        return await self._call(lambda: self._store.settle(batch))
+
+    async def load(self, machine_id: str) -> Stored | None:
+        """Return a machine; see `Journal`."""
+        return await self._read(lambda connection: queries.load(connection, machine_id))
+
+    async def lookup(self, machine_id: str, event_id: str) -> Recorded | None:
+        """Return what became of an event id; see `Journal`."""
+        return await self._read(lambda connection: queries.lookup(connection, machine_id, event_id))
+
+    async def entries(self, machine_id: str, after_seq: int = 0, limit: int = 1_000) -> Sequence[Entry]:
+        """Return entries of a machine; see `Journal`."""
+        return await self._read(
+            lambda connection: queries.entries_of(connection, machine_id, after_seq, limit)
+        )
+
+    async def machines(
+        self,
+        *,
+        machine: str | None = None,
+        status: Status | None = None,
+        state: str | None = None,
+        after: str = "",
+        limit: int = 1_000,
+    ) -> Sequence[Head]:
+        """Return machines; see `Journal`."""
+        return await self._read(
+            lambda connection: queries.machines_of(
+                connection, machine=machine, status=status, state=state, after=after, limit=limit
+            )
+        )
+
+    async def timers(
+        self, before_us: int, after: tuple[int, str, str] | None = None, limit: int = 1_000
+    ) -> Sequence[StoredTimer]:
+        """Return timers; see `Journal`."""
+        behind = after or queries.BEFORE_ALL
+        return await self._read(lambda connection: queries.timers_of(connection, before_us, behind, limit))
+
+    async def pending(self, after: int = 0, limit: int = 1_000) -> Sequence[Placed]:
+        """Return what is pending; see `Journal`."""
+        return await self._read(lambda connection: queries.pending_of(connection, after, limit))
+
+    async def dead_letters(self, after: int = 0, limit: int = 1_000) -> Sequence[DeadMessage]:
+        """Return dead letters; see `Journal`."""
+        return await self._read(lambda connection: queries.dead_letters_of(connection, after, limit))
+
+    async def drop_dead_letters(self, places: Sequence[int]) -> int:
+        """Forget dead letters; see `Journal`."""
+        return await self._change(lambda connection: changes.drop_dead_letters(connection, places))
+
+    async def snapshot(self, machine_id: str, *, keep: int | None = None) -> None:
+        """Store a machine's image; see `Journal`."""
+        await self._change(lambda connection: changes.snapshot(connection, machine_id, keep))
+
+    async def forget(self, machine_id: str, through_seq: int) -> int:
+        """Forget event ids and answers; see `Journal`."""
+        return await self._change(lambda connection: changes.forget(connection, machine_id, through_seq))
