@@ -119,7 +119,7 @@ class Store:
                     f"{self._path}: SQLite says {pragma} = {found} where {value} was asked for; this file system does "
                     "not keep what a journal promises"
                 )
-        # What a process that died has left in the log counts from here on, and is brought to disk before anybody sees it.
+        # What a process that died has left in the log counts from here on: to disk with it, before anybody sees it.
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         return connection
 

@@ -1,0 +1,190 @@
+"""Journals agree: whatever is handed in, in memory and in a file, has the same answers and leaves the same things."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+from actorfsm import JournalError
+from actorfsm.journal.entry import (
+    Answer,
+    Batch,
+    DeadMessage,
+    Entry,
+    Message,
+    Payload,
+    Pending,
+    StoredTimer,
+    inbox_key,
+    promise_key,
+)
+from actorfsm.journal.memory import MemoryJournal, MemoryStore
+from actorfsm.journal.protocol import Journal
+from actorfsm.journal.sqlite.journal import SQLiteJournal
+from actorfsm.testing.loop import simulate
+
+MACHINES = ("a", "b", "c")
+
+
+class History:
+    """Draws batches; most of them may be stored, some may not."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        self.seqs = dict.fromkeys(MACHINES, 0)
+        self.keys: list[str] = []
+
+    def chance(self, percent: int) -> bool:
+        return self.random.randrange(100) < percent
+
+    def message(self) -> Message:
+        return Message(event=Payload("Pay", 1, "{}"), event_id=f"e-{self.random.randrange(200)}")
+
+    def entry(self, machine_id: str, seq: int) -> Entry:
+        kind = self.random.choice(("committed", "committed", "postponed", "vetoed", "failed"))
+        is_final = kind == "committed" or (kind == "vetoed" and self.chance(50))
+        timer = StoredTimer(
+            machine_id=machine_id,
+            name=f"t{self.random.randrange(3)}",
+            due_us=self.random.randrange(50),
+            scope="NAMED",
+            message=self.message(),
+        )
+        promise = Pending(
+            key=promise_key(machine_id, seq, 0),
+            kind="event",
+            machine_id=self.random.choice(MACHINES),
+            message=self.message(),
+        )
+        if self.chance(30):
+            self.keys.append(promise.key)
+        return Entry(
+            machine_id=machine_id,
+            machine="Order" if machine_id == "a" else "Payment",
+            seq=seq,
+            kind=kind,
+            at_us=seq,
+            status=self.random.choice(("alive", "alive", "finished")),
+            message=self.message(),
+            target=(f"S{self.random.randrange(3)}",),
+            data=Payload("Order", 1, f"[{seq}]") if kind == "committed" else None,
+            answer=Answer(kind=kind) if is_final else None,
+            timers_set=(timer,) if self.chance(40) else (),
+            timers_ended=(f"t{self.random.randrange(3)}",) if self.chance(40) else (),
+            promises=(promise,) if promise.key in self.keys else (),
+            settles=(self.random.choice(self.keys),) if self.keys and self.chance(40) else (),
+            watches=(f"w{self.random.randrange(3)}",) if self.chance(20) else (),
+            unwatches=(f"w{self.random.randrange(3)}",) if self.chance(20) else (),
+        )
+
+    def batch(self) -> Batch:
+        entries: list[Entry] = []
+        seqs = dict(self.seqs)
+        for _ in range(self.random.randrange(4)):
+            machine_id = self.random.choice(MACHINES)
+            seqs[machine_id] += 1
+            entries.append(self.entry(machine_id, seqs[machine_id] + (1 if self.chance(5) else 0)))
+        machine_id, message = self.random.choice(MACHINES), self.message()
+        letter = Pending(
+            key=inbox_key(machine_id, message.event_id), kind="event", machine_id=machine_id, message=message
+        )
+        dead = DeadMessage(machine_id="x", message=message, reason="gone", at_us=1)
+        return Batch(
+            entries=tuple(entries),
+            accepted=(letter,) if self.chance(20) else (),
+            settled=(self.random.choice(self.keys),) if self.keys and self.chance(10) else (),
+            dead=(dead,) if self.chance(10) else (),
+        )
+
+    def was_stored(self, batch: Batch) -> None:
+        for entry in batch.entries:
+            self.seqs[entry.machine_id] = entry.seq
+
+
+async def answer(journal: Journal, batch: Batch) -> Any:
+    try:
+        await journal.append(batch)
+    except JournalError as error:
+        return type(error), error.machine_id
+    return "stored"
+
+
+async def all_of(journal: Journal) -> list[Any]:
+    """Return all that can be asked. Places are compared by their order: each journal counts them in its own way."""
+    dead = await journal.dead_letters()
+    return [
+        [head for head in await journal.machines()],
+        [await journal.load(machine_id) for machine_id in MACHINES],
+        [list(await journal.entries(machine_id)) for machine_id in MACHINES],
+        [await journal.lookup(machine_id, f"e-{n}") for machine_id in MACHINES for n in range(200)],
+        list(await journal.timers(1_000)),
+        [placed.pending for placed in await journal.pending()],
+        [(letter.machine_id, letter.message, letter.reason) for letter in dead],
+        [
+            [head.machine_id for head in await journal.machines(state=f"S{n}", status="alive")]
+            for n in range(3)
+        ],
+    ]
+
+
+async def live(seed: int, folder: Path) -> tuple[int, int]:
+    history = History(seed)
+    store = MemoryStore()
+    path = folder / f"{seed}.db"
+    refused = stored = 0
+
+    async def both() -> tuple[Journal, Journal]:
+        memory, sqlite = (
+            MemoryJournal(store, snapshot_every=7),
+            SQLiteJournal(path, durability="process", snapshot_every=5),
+        )
+        await memory.open()
+        await sqlite.open()
+        return memory, sqlite
+
+    memory, sqlite = await both()
+    for _ in range(60):
+        batch = history.batch()
+        first, second = await answer(memory, batch), await answer(sqlite, batch)
+        assert first == second
+        if first == "stored":
+            history.was_stored(batch)
+            stored += 1
+        else:
+            refused += 1
+        if history.chance(5):
+            machine_id, keep = history.random.choice(MACHINES), history.random.randrange(5)
+            through = history.random.randrange(20)
+            for journal in (memory, sqlite):
+                await journal.snapshot(machine_id, keep=keep)
+            assert await memory.forget(machine_id, through) == await sqlite.forget(machine_id, through)
+        if history.chance(5):
+            await memory.close()
+            await sqlite.close()
+            memory, sqlite = await both()
+    assert await all_of(memory) == await all_of(sqlite)
+    await memory.close()
+    await sqlite.close()
+    return stored, refused
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_memory_and_sqlite_have_the_same_answers_and_leave_the_same_things(block: int) -> None:
+    totals = [0, 0]
+    with TemporaryDirectory() as folder:
+        for seed in range(block * 5, block * 5 + 5):
+
+            def scenario(seed: int = seed) -> Any:
+                async def run() -> None:
+                    for place, count in enumerate(await live(seed, Path(folder))):
+                        totals[place] += count
+
+                return run()
+
+            simulate(scenario, seed=seed)
+    assert min(totals) > 20, totals
