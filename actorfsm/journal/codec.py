@@ -1,13 +1,12 @@
 """The codec: entries as rows and back, with checksums that are chained per machine (C27).
 
-The checksum of an entry covers its row and the checksum before it: a row that was changed, moved, copied or left out
-does not fit. Body and answer are hashed apart, so that a trimmed entry, which keeps the hash of its body, is still a
-link of the chain.
+The checksum of an entry covers its body and the checksum before it: a row that was changed, moved, copied or left out
+does not fit. A trimmed entry keeps the hash of its body, and so is still a link of the chain.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
@@ -58,7 +57,9 @@ __all__ = [
 
 T = TypeVar("T")
 
-FIRST: Final = b"\0" * 16
+_SIZE: Final = 16
+
+FIRST: Final = b"\0" * _SIZE
 """What stands for the checksum before a machine's first entry."""
 
 
@@ -84,9 +85,9 @@ class Row(NamedTuple):
         machine_id: The machine.
         seq: The entry's number.
         concluded_id: The event id that is used up with it, or None.
-        body: The entry without its answer, as JSON; None once it was trimmed.
-        answer: The answer, as JSON, or None.
-        trimmed: The hash of the body that was trimmed, or None.
+        body: The entry as JSON; None once it was trimmed.
+        answer: What is left of a trimmed entry, as JSON: its answer, if it had one.
+        trimmed: The hash of the body that was trimmed and that of what is left, or None.
         checksum: Of this entry and all before it.
     """
 
@@ -101,7 +102,7 @@ class Row(NamedTuple):
 
 def hash_of(*parts: str | bytes | None) -> bytes:
     """Return a hash of the parts, each with its length, so that none can pass for two."""
-    state = blake2b(digest_size=16)
+    state = blake2b(digest_size=_SIZE)
     for part in parts:
         if part is None:
             state.update(b"-")
@@ -129,6 +130,7 @@ class Plan(NamedTuple):
         promises: What is pending from now on, by key: machine, event id, text and checksum.
         settled: Keys of what is done; some may never have been promised.
         dead: Dead letters: machine, reason, time, text and checksum.
+        images: Snapshots: machine, number of the entry, text and checksum.
     """
 
     rows: list[Row]
@@ -136,6 +138,7 @@ class Plan(NamedTuple):
     promises: dict[str, tuple[str, str, str, bytes]]
     settled: set[str]
     dead: list[tuple[str, str, int, str, bytes]]
+    images: list[tuple[str, int, str, bytes]]
 
 
 def plan(batch: Batch, head_of: Callable[[str], tuple[int, bytes]]) -> Plan:
@@ -150,31 +153,47 @@ def plan(batch: Batch, head_of: Callable[[str], tuple[int, bytes]]) -> Plan:
         EventIdUsed: The batch would use an event id, or a key, twice.
         NotStored: It holds what cannot be written as JSON.
     """
-    planned = Plan([], {}, {}, set(batch.settled), [])
+    planned = Plan([], {}, {}, set(batch.settled), [], [])
     heads: dict[str, tuple[int, bytes]] = {}
     used: set[tuple[str, str]] = set()
     for entry in batch.entries:
         row = _next_row(entry, heads.get(entry.machine_id) or head_of(entry.machine_id))
         heads[entry.machine_id] = (row.seq, row.checksum)
-        planned.rows.append(row)
         if row.concluded_id is not None:
             if (row.machine_id, row.concluded_id) in used:
                 raise used_before(row.machine_id, row.concluded_id)
             used.add((row.machine_id, row.concluded_id))
-        for name in entry.timers_ended:
-            planned.timers[entry.machine_id, name] = None
-        for timer in entry.timers_set:
-            planned.timers[entry.machine_id, timer.name] = (timer.due_us, *encode_timer(timer))
-        for pending in entry.promises:
-            _promise(planned, pending)
-        planned.settled.update(entry.settles)
+        planned.rows.append(row)
+        _follow(planned, entry)
     for pending in batch.accepted:
         _promise(planned, pending)
     for key in planned.settled & planned.promises.keys():
         del planned.promises[key]
     for dead in batch.dead:
         planned.dead.append((dead.machine_id, dead.reason, dead.at_us, *encode_dead(dead)))
+    planned.images.extend(_snapshot(image, heads.get(image.machine_id, (0, FIRST))) for image in batch.images)
     return planned
+
+
+def _snapshot(image: Image, last: tuple[int, bytes]) -> tuple[str, int, str, bytes]:
+    seq, checksum = last
+    if image.seq != seq:
+        raise NotStored(
+            f"the image of {image.machine_id} shows entry {image.seq}; the last one in its batch is {seq or 'none'}",
+            machine_id=image.machine_id,
+        )
+    return (image.machine_id, seq, *encode_image(image, checksum))
+
+
+def _follow(planned: Plan, entry: Entry) -> None:
+    """Note what an entry changes beside the entries."""
+    for name in entry.timers_ended:
+        planned.timers[entry.machine_id, name] = None
+    for timer in entry.timers_set:
+        planned.timers[entry.machine_id, timer.name] = (timer.due_us, *encode_timer(timer))
+    for pending in entry.promises:
+        _promise(planned, pending)
+    planned.settled.update(entry.settles)
 
 
 def _next_row(entry: Entry, head: tuple[int, bytes]) -> Row:
@@ -211,33 +230,33 @@ def is_row_of(row: Row, entry: Entry) -> bool:
 
 
 def _encode(entry: Entry, previous: bytes) -> Row:
-    message = entry.message
-    answer = None
-    if entry.answer is not None and message is not None:
-        fingerprint = fingerprint_of(message.event).hex()
-        answer = _dump(
-            _ANSWER, _StoredAnswer(message.event.type, fingerprint, entry.answer), entry.machine_id
-        )
-        entry = replace(entry, answer=None)
     body = _dump(_ENTRY, entry, entry.machine_id)
-    concluded = message.event_id if answer is not None and message is not None else None
-    row = Row(entry.machine_id, entry.seq, concluded, body, answer, None, b"")
-    return row._replace(checksum=chained(row, previous))
+    checksum = blake2b(previous + _hash(body), digest_size=_SIZE).digest()
+    return Row(entry.machine_id, entry.seq, entry.concluded_id, body, None, None, checksum)
+
+
+def _hash(text: str) -> bytes:
+    return blake2b(text.encode(), digest_size=_SIZE).digest()
 
 
 def chained(row: Row, previous: bytes) -> bytes:
     """Return the checksum that a row must have after the one before it."""
-    trimmed = _hash_of_body(row) if row.body is not None else row.trimmed
-    return hash_of(previous, trimmed, row.answer)
-
-
-def _hash_of_body(row: Row) -> bytes:
-    return hash_of(row.machine_id, str(row.seq), row.concluded_id, row.body)
+    of_body = (row.trimmed or b"")[:_SIZE] if row.body is None else _hash(row.body)
+    return blake2b(previous + of_body, digest_size=_SIZE).digest()
 
 
 def trimmed(row: Row) -> Row:
-    """Return the row without its body; the chain still holds."""
-    return row if row.body is None else row._replace(body=None, trimmed=_hash_of_body(row))
+    """Return the row without its body, but for the answer; the chain still holds."""
+    if row.body is None:
+        return row
+    entry = _load(_ENTRY, row.body, row.machine_id, row.seq)
+    answer = None
+    if entry.answer is not None and entry.message is not None:
+        event = entry.message.event
+        left = _StoredAnswer(event.type, fingerprint_of(event).hex(), entry.answer)
+        answer = _dump(_ANSWER, left, row.machine_id)
+    trimmed = _hash(row.body) + hash_of(row.concluded_id, answer)
+    return row._replace(body=None, answer=answer, trimmed=trimmed)
 
 
 def _dump(adapter: TypeAdapter[Any], value: Any, machine_id: str) -> str:
@@ -266,8 +285,6 @@ def decode(row: Row, previous: bytes) -> Entry:
     if row.body is None or chained(row, previous) != row.checksum:
         raise _corrupt(row, "the checksum does not fit")
     entry = _load(_ENTRY, row.body, row.machine_id, row.seq)
-    if row.answer is not None:
-        entry = replace(entry, answer=_load(_ANSWER, row.answer, row.machine_id, row.seq).answer)
     if (entry.machine_id, entry.seq, entry.concluded_id) != (row.machine_id, row.seq, row.concluded_id):
         raise _corrupt(row, "body and row are not of the same entry")
     return entry
@@ -279,14 +296,21 @@ def decode_recorded(row: Row, previous: bytes) -> Recorded:
     Raises:
         JournalCorrupt: It is not what was written.
     """
-    if row.answer is None or chained(row, previous) != row.checksum:
+    if row.body is not None:
+        entry = decode(row, previous)
+        if entry.answer is None or entry.message is None:
+            raise _corrupt(row, "it has no answer")
+        event = entry.message.event
+        return Recorded(row.seq, event.type, event, fingerprint_of(event), entry.answer)
+    left = (row.trimmed or b"")[_SIZE:]
+    if (
+        row.answer is None
+        or chained(row, previous) != row.checksum
+        or left != hash_of(row.concluded_id, row.answer)
+    ):
         raise _corrupt(row, "the checksum does not fit")
     stored = _load(_ANSWER, row.answer, row.machine_id, row.seq)
-    event = None
-    if row.body is not None:
-        message = _load(_ENTRY, row.body, row.machine_id, row.seq).message
-        event = None if message is None else message.event
-    return Recorded(row.seq, stored.event_type, event, bytes.fromhex(stored.fingerprint), stored.answer)
+    return Recorded(row.seq, stored.event_type, None, bytes.fromhex(stored.fingerprint), stored.answer)
 
 
 def _corrupt(row: Row, why: str) -> JournalCorrupt:

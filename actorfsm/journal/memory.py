@@ -86,6 +86,8 @@ class MemoryStore:
             self.pending.pop(promise, None)
         for letter in plan.dead:
             self.dead[self._next_place()] = letter
+        for machine_id, seq, text, checksum in plan.images:
+            self.snapshots[machine_id] = (seq, text, checksum)
 
     def _check(self, batch: Batch, plan: codec.Plan) -> None:
         """Refuse what is stored already, before anything is."""
@@ -135,15 +137,13 @@ class MemoryJournal:
 
     Args:
         store: Where to; a new one if there is none yet.
-        snapshot_every: A machine's image is stored after so many entries; 0 for never.
     """
 
     durable = False
 
-    def __init__(self, store: MemoryStore | None = None, *, snapshot_every: int = 100) -> None:
+    def __init__(self, store: MemoryStore | None = None) -> None:
         self.store = MemoryStore() if store is None else store
         self.epoch = 0
-        self._snapshot_every = snapshot_every
         self._closed = True
 
     def __repr__(self) -> str:
@@ -159,7 +159,7 @@ class MemoryJournal:
         """Store a batch; see `Journal`."""
         answer: Future[None] = asyncio.get_running_loop().create_future()
         try:
-            self._commit(lambda: self._apply(batch))
+            self._commit(lambda: self.store.apply(batch))
         except _Lost:
             return answer  # the process dies before there is one
         except JournalError as error:
@@ -189,16 +189,6 @@ class MemoryJournal:
             raise _Lost
         if fate != "stored":
             raise OutcomeUnknown("it is not known whether it was stored")
-
-    def _apply(self, batch: Batch) -> None:
-        self.store.apply(batch)
-        if self._snapshot_every:
-            for entry in batch.entries:
-                if (
-                    entry.seq % self._snapshot_every == 0
-                    and self.store.heads[entry.machine_id].seq == entry.seq
-                ):
-                    self._snapshot(entry.machine_id, None)
 
     async def settle(self, batch: Batch) -> bool:
         """Return whether a batch is stored; see `Journal`."""

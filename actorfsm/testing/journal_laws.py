@@ -402,6 +402,28 @@ async def a_snapshot_changes_nothing_that_is_read(stage: Stage) -> None:
 
 
 @_law
+async def an_image_that_is_handed_in_is_where_loading_begins(stage: Stage) -> None:
+    journal = await stage.open()
+    history = [_entry("a", seq, watches=(f"w{seq}",)) for seq in range(1, 31)]
+    image = _folded("a", history[:20])
+    await _store(journal, *history[:19])
+    for seq in (0, 19, 21):
+        wrong = replace(image, seq=seq)
+        await _refused(NotStored, journal, Batch(entries=(history[19],), images=(wrong,)))
+    await _refused(NotStored, journal, Batch(images=(image,)))
+    await _refused(NotStored, journal, Batch(entries=(_entry("b", 1),), images=(image,)))
+    assert (await _image(journal, "a")).seq == 19
+    shown = replace(image, watches=["as the image says"])
+    await _store(journal, history[19], images=(shown,))
+    assert (await _image(journal, "a")).watches == ["as the image says"]
+    await _store(journal, *history[20:], images=(_folded("a", history),))
+    await journal.close()
+    journal = await stage.open()
+    assert await _image(journal, "a") == _folded("a", history)
+    await journal.close()
+
+
+@_law
 async def trimmed_entries_leave_ids_and_answers(stage: Stage) -> None:
     journal = await stage.open()
     history = [_entry("a", seq) for seq in range(1, 31)]
@@ -669,11 +691,11 @@ async def what_is_no_text_is_refused_and_nothing_is_stored(stage: Stage) -> None
 
 @_law
 async def a_long_life_is_loaded_as_it_was_lived(stage: Stage) -> None:
-    """Whatever snapshots a journal takes by itself."""
     journal = await stage.open()
     history = [_entry("a", seq, data=None if seq % 7 else Payload("O", 1, str(seq))) for seq in range(1, 451)]
     for begin in range(0, 450, 30):
-        await _store(journal, *history[begin : begin + 30])
+        images = (_folded("a", history[: begin + 30]),) if begin % 90 == 0 else ()
+        await _store(journal, *history[begin : begin + 30], images=images)
     await journal.close()
     journal = await stage.open()
     assert await _image(journal, "a") == _folded("a", history)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from copy import deepcopy
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -23,6 +23,7 @@ from actorfsm.journal.entry import (
     inbox_key,
     promise_key,
 )
+from actorfsm.journal.image import Image
 from actorfsm.journal.memory import MemoryJournal, MemoryStore
 from actorfsm.journal.protocol import Journal
 from actorfsm.journal.sqlite.journal import SQLiteJournal
@@ -37,6 +38,7 @@ class History:
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
         self.seqs = dict.fromkeys(MACHINES, 0)
+        self.images = {machine_id: Image(machine_id=machine_id) for machine_id in MACHINES}
         self.keys: list[str] = []
 
     def chance(self, percent: int) -> bool:
@@ -94,16 +96,27 @@ class History:
             key=inbox_key(machine_id, message.event_id), kind="event", machine_id=machine_id, message=message
         )
         dead = DeadMessage(machine_id="x", message=message, reason="gone", at_us=1)
+        shown = [machine_id for machine_id in MACHINES if self.chance(10)]
         return Batch(
             entries=tuple(entries),
+            images=tuple(self.image(machine_id, entries) for machine_id in shown),
             accepted=(letter,) if self.chance(20) else (),
             settled=(self.random.choice(self.keys),) if self.keys and self.chance(10) else (),
             dead=(dead,) if self.chance(10) else (),
         )
 
+    def image(self, machine_id: str, entries: list[Entry]) -> Image:
+        """Return the machine as these entries leave it; it may be that none of them is its own."""
+        image = deepcopy(self.images[machine_id])
+        for entry in entries:
+            if entry.machine_id == machine_id:
+                image.apply(entry)
+        return image
+
     def was_stored(self, batch: Batch) -> None:
         for entry in batch.entries:
             self.seqs[entry.machine_id] = entry.seq
+            self.images[entry.machine_id].apply(entry)
 
 
 async def answer(journal: Journal, batch: Batch) -> Any:
@@ -118,7 +131,7 @@ async def all_of(journal: Journal) -> list[Any]:
     """Return all that can be asked. Places are compared by their order: each journal counts them in its own way."""
     dead = await journal.dead_letters()
     return [
-        [head for head in await journal.machines()],
+        list(await journal.machines()),
         [await journal.load(machine_id) for machine_id in MACHINES],
         [list(await journal.entries(machine_id)) for machine_id in MACHINES],
         [await journal.lookup(machine_id, f"e-{n}") for machine_id in MACHINES for n in range(200)],
@@ -139,10 +152,7 @@ async def live(seed: int, folder: Path) -> tuple[int, int]:
     refused = stored = 0
 
     async def both() -> tuple[Journal, Journal]:
-        memory, sqlite = (
-            MemoryJournal(store, snapshot_every=7),
-            SQLiteJournal(path, durability="process", snapshot_every=5),
-        )
+        memory, sqlite = MemoryJournal(store), SQLiteJournal(path, durability="process")
         await memory.open()
         await sqlite.open()
         return memory, sqlite
@@ -168,6 +178,11 @@ async def live(seed: int, folder: Path) -> tuple[int, int]:
             await sqlite.close()
             memory, sqlite = await both()
     assert await all_of(memory) == await all_of(sqlite)
+    for machine_id in MACHINES:
+        loaded = await sqlite.load(machine_id)
+        assert (Image(machine_id=machine_id) if loaded is None else loaded.image) == history.images[
+            machine_id
+        ]
     await memory.close()
     await sqlite.close()
     return stored, refused

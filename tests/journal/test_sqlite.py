@@ -22,11 +22,8 @@ def test_the_journal_in_a_file_keeps_the_law_on_its_thread(law: Law, durability:
 
 
 @pytest.mark.parametrize("law", LAWS, **by_name)
-@pytest.mark.parametrize("every", [0, 1, 100])
-def test_the_journal_in_a_file_keeps_the_law_on_the_simulated_loop(
-    law: Law, every: int, tmp_path: Path
-) -> None:
-    simulate(lambda: law(SQLiteStage(tmp_path, snapshot_every=every)))
+def test_the_journal_in_a_file_keeps_the_law_on_the_simulated_loop(law: Law, tmp_path: Path) -> None:
+    simulate(lambda: law(SQLiteStage(tmp_path)))
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])

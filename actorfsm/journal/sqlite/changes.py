@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from actorfsm.errors import JournalCorrupt
 from actorfsm.journal import codec
 from actorfsm.journal.codec import FIRST
 from actorfsm.journal.sqlite import queries
@@ -49,16 +47,13 @@ def plan(connection: Connection, batch: Batch, heads: dict[str, tuple[int, bytes
     return planned
 
 
-def insert(
-    connection: Connection, plans: Sequence[codec.Plan], batches: Sequence[Batch], snapshot_every: int
-) -> None:
+def insert(connection: Connection, plans: Sequence[codec.Plan], batches: Sequence[Batch]) -> None:
     """Write batches.
 
     Args:
         connection: The connection.
         plans: What they come to.
         batches: The same batches.
-        snapshot_every: A machine's image is stored after so many entries; 0 for never.
 
     Raises:
         sqlite3.IntegrityError: An event id or a key is used twice.
@@ -87,10 +82,9 @@ def insert(
             "INSERT INTO dead_letters (machine_id, reason, at_us, body, checksum) VALUES (?, ?, ?, ?, ?)",
             dead,
         )
-    if snapshot_every:
-        for machine_id in dict.fromkeys(row.machine_id for row in rows if row.seq % snapshot_every == 0):
-            with suppress(JournalCorrupt):  # whoever loads the machine finds that out
-                snapshot(connection, machine_id, None)
+    images = [image for planned in plans for image in planned.images]
+    if images:
+        many("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?)", images)
 
 
 def _move_heads(connection: Connection, entries: Sequence[Entry], rows: Sequence[Row]) -> None:
@@ -138,9 +132,10 @@ def snapshot(connection: Connection, machine_id: str, keep: int | None) -> int:
     )
     if keep is not None:
         old = queries.rows_of(connection, machine_id, "seq <= ? AND body IS NOT NULL", (seq - keep,))
+        left = [codec.trimmed(row) for row in old]
         connection.executemany(
-            "UPDATE entries SET body = NULL, trimmed = ? WHERE machine_id = ? AND seq = ?",
-            [(codec.trimmed(row).trimmed, row.machine_id, row.seq) for row in old],
+            "UPDATE entries SET body = NULL, answer = ?, trimmed = ? WHERE machine_id = ? AND seq = ?",
+            [(row.answer, row.trimmed, row.machine_id, row.seq) for row in left],
         )
     return 1
 

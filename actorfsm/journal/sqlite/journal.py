@@ -35,7 +35,6 @@ class SQLiteJournal:
         path: The file; it is made if it is not there.
         durability: `full`, the default: what is acknowledged survives a loss of power. `process`: it survives the
             end of the process, whatever ends it; a loss of power may take the last commits.
-        snapshot_every: A machine's image is stored after so many entries, so that it is loaded quickly; 0 for never.
         read_only: To look at a journal, also while another process uses it. Nothing can be stored.
         connect: Makes the connection, for tests.
         executor: Where the store's calls are made; by default a thread, or a simulated loop itself.
@@ -51,7 +50,6 @@ class SQLiteJournal:
         path: str | PathLike[str],
         *,
         durability: Durability = "full",
-        snapshot_every: int = 100,
         read_only: bool = False,
         connect: Connect = sqlite3.connect,
         executor: Executor | None = None,
@@ -59,7 +57,7 @@ class SQLiteJournal:
         if durability not in {"full", "process"}:
             raise ActorFSMError(f"durability={durability!r}: give 'full' or 'process'")
         self._path = Path(path)
-        self._store = Store(self._path, durability, snapshot_every, connect, read_only=read_only)
+        self._store = Store(self._path, durability, connect, read_only=read_only)
         self._given_executor = executor
         self._executor: Executor | None = None
         self._group: Group | None = None

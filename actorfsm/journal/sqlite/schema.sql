@@ -19,7 +19,8 @@ CREATE TABLE machines (
   checksum BLOB NOT NULL
 ) WITHOUT ROWID;
 
--- What happened. A trimmed entry has the hash of its body instead of the body.
+-- What happened. Of a trimmed entry there is the answer and the hash of the body. In the order in which it was written:
+-- to keep the entries of each machine together would write twice as many pages.
 CREATE TABLE entries (
   machine_id TEXT NOT NULL,
   seq INTEGER NOT NULL,
@@ -29,7 +30,7 @@ CREATE TABLE entries (
   trimmed BLOB,
   checksum BLOB NOT NULL,
   PRIMARY KEY (machine_id, seq)
-) WITHOUT ROWID;
+);
 CREATE UNIQUE INDEX entries_concluded ON entries (machine_id, concluded_id) WHERE concluded_id IS NOT NULL;
 
 -- Where loading begins.
@@ -38,7 +39,7 @@ CREATE TABLE snapshots (
   seq INTEGER NOT NULL,
   image TEXT NOT NULL,
   checksum BLOB NOT NULL
-) WITHOUT ROWID;
+);
 
 -- Timers that run.
 CREATE TABLE timers (

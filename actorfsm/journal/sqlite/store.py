@@ -50,7 +50,6 @@ class Store:
     Args:
         path: The file.
         durability: `full` for every commit on disk, `process` for what outlives the process and not the power.
-        snapshot_every: A machine's image is stored after so many entries; 0 for never.
         connect: Makes the connection: `sqlite3.connect`, or what a test puts in its place.
         read_only: Only to look, beside the process that owns it.
 
@@ -58,12 +57,9 @@ class Store:
         epoch: Which owner this is.
     """
 
-    def __init__(
-        self, path: Path, durability: Durability, snapshot_every: int, connect: Connect, *, read_only: bool
-    ) -> None:
+    def __init__(self, path: Path, durability: Durability, connect: Connect, *, read_only: bool) -> None:
         self._path = path
         self._durability: Durability = durability
-        self._snapshot_every = snapshot_every
         self._connect = connect
         self._read_only = read_only
         self._lock = Lock(path)
@@ -184,7 +180,7 @@ class Store:
                 self._roll_back()
                 return answers
             planned = [batches[place] for place in plans]
-            changes.insert(connection, list(plans.values()), planned, self._snapshot_every)
+            changes.insert(connection, list(plans.values()), planned)
         except sqlite3.IntegrityError as error:
             self._roll_back()
             if len(batches) > 1:
