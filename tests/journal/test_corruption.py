@@ -15,8 +15,6 @@ from actorfsm import JournalCorrupt
 from actorfsm.journal.entry import Answer, Batch, DeadMessage, Entry, Message, Payload, Pending, StoredTimer
 from actorfsm.journal.sqlite.journal import SQLiteJournal
 
-pytestmark = pytest.mark.rule("C27")
-
 ENTRIES = 12
 SNAPSHOT = 8
 

@@ -167,7 +167,6 @@ def test_a_durability_that_there_is_not_is_refused(tmp_path: Path) -> None:
 # -- one owner ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.rule("C26")
 def test_a_second_process_is_refused_with_the_pid_of_the_first_until_that_is_dead(tmp_path: Path) -> None:
     path = tmp_path / "orders.db"
     with child("asyncio.run(write_for_ever(sys.argv[1], 'process'))", path) as first:
@@ -180,7 +179,6 @@ def test_a_second_process_is_refused_with_the_pid_of_the_first_until_that_is_dea
     is_opened(path)
 
 
-@pytest.mark.rule("C26")
 async def two_in_one_process(path: Path) -> None:
     first = await opened(path)
     with pytest.raises(JournalLocked) as refused:
@@ -234,7 +232,6 @@ def test_others_may_look_while_the_owner_writes(tmp_path: Path) -> None:
 # -- when the process dies ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.rule("C23")
 @pytest.mark.parametrize("durability", ["full", "process"])
 def test_what_was_acknowledged_before_a_kill_is_there(durability: str, tmp_path: Path) -> None:
     path = tmp_path / "orders.db"
@@ -282,7 +279,6 @@ def test_a_program_that_forgets_to_close_the_journal_ends(code: str, tmp_path: P
 # -- room --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.rule("C25")
 def test_when_sqlite_finds_no_room_that_is_said_and_what_was_there_stays(tmp_path: Path) -> None:
     connections: list[sqlite3.Connection] = []
 
