@@ -90,6 +90,7 @@ class Journal(Protocol):
 
         Raises:
             JournalCorrupt: What is stored of it is not what was written.
+            JournalError: Nothing can be read now; so with whatever else reads.
         """
         ...
 

@@ -321,6 +321,23 @@ def test_without_room_to_begin_a_journal_there_is_none(tmp_path: Path) -> None:
     is_opened(path)  # and neither a lock nor half a journal is left
 
 
+@pytest.mark.parametrize(("durability", "level"), [("full", 2), ("process", 1)])
+def test_sqlite_is_told_how_durable_a_commit_is_to_be(durability: Any, level: int, tmp_path: Path) -> None:
+    connections: list[sqlite3.Connection] = []
+
+    def connect(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connections.append(sqlite3.connect(*arguments, **options))
+        return connections[-1]
+
+    async def scenario() -> None:
+        journal = await opened(tmp_path / "orders.db", connect=connect, durability=durability)
+        assert connections[-1].execute("PRAGMA synchronous").fetchone() == (level,)
+        assert connections[-1].execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        await journal.close()
+
+    asyncio.run(scenario())
+
+
 # -- groups ------------------------------------------------------------------------------------------------------------
 
 

@@ -313,7 +313,7 @@ class Store:
                 self._settle_log(connection)
         except (sqlite3.Error, JournalUnusable) as error:
             self._give_up()
-            raise NotStored(f"{self._path} cannot be written to: {error}") from error
+            raise NotStored(f"{self._path} cannot be used now: {error}") from error
         self._is_unsettled = False
         return connection
 
@@ -347,5 +347,7 @@ class Store:
             raise JournalClosed("the journal is not open")
         try:
             return look(self._settled())
+        except NotStored as error:
+            raise JournalError(str(error)) from error
         except sqlite3.Error as error:
             raise JournalError(f"{self._path} cannot be read: {error}") from error
