@@ -1,0 +1,38 @@
+"""Addresses: what a user calls a journal. The runtime knows this module and no back end."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Any, cast
+
+from actorfsm.errors import JournalUnusable, Unsupported
+
+if TYPE_CHECKING:
+    from actorfsm.journal.protocol import Journal
+
+__all__ = ["journal_at"]
+
+
+def journal_at(address: str | PathLike[str] | Journal, *, durability: str = "full") -> Journal:
+    """Return the journal at an address; it is not yet open.
+
+    Args:
+        address: Name of a SQLite file, or a journal, which is returned as it is.
+        durability: Of a file: `full`, or `process` for what need not survive a loss of power.
+
+    Raises:
+        JournalUnusable: It is no address.
+        Unsupported: This version has no such back end.
+    """
+    if not isinstance(address, str | PathLike):
+        return address
+    name = fspath(cast("str", address))
+    scheme, separator, _ = name.partition("://")
+    if separator:
+        raise Unsupported(f"this version has no journal at {scheme}://; give the name of a file")
+    if not name.strip() or name.startswith(":") or "\0" in name:
+        raise JournalUnusable(f"journal={name!r}: give the name of a file, such as 'orders.db'")
+    sqlite: Any = import_module("actorfsm.journal.sqlite.journal")
+    journal: Journal = sqlite.SQLiteJournal(name, durability=durability)
+    return journal

@@ -1,0 +1,43 @@
+"""What may be given as a journal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actorfsm import ActorFSMError, JournalUnusable, Unsupported
+from actorfsm.journal.address import journal_at
+from actorfsm.journal.memory import MemoryJournal
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_name_is_that_of_a_sqlite_file_which_is_not_yet_made(kind: Any, tmp_path: Path) -> None:
+    journal = journal_at(kind(tmp_path / "orders.db"), durability="process")
+    assert repr(journal) == f"<SQLiteJournal {tmp_path / 'orders.db'} epoch=0 closed>"
+    assert journal.durable
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_journal_is_taken_as_it_is() -> None:
+    journal = MemoryJournal()
+    assert journal_at(journal) is journal
+    assert not journal.durable
+
+
+@pytest.mark.parametrize("name", ["", " ", ":memory:", "a\0b"])
+def test_what_is_no_name_is_refused(name: str) -> None:
+    with pytest.raises(JournalUnusable, match="give the name of a file"):
+        journal_at(name)
+
+
+def test_a_back_end_that_there_is_not_is_refused_without_its_password() -> None:
+    with pytest.raises(Unsupported, match="no journal at postgresql://;") as refused:
+        journal_at("postgresql://me:secret@localhost/orders")
+    assert "secret" not in str(refused.value)
+
+
+def test_a_durability_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ActorFSMError, match="give 'full' or 'process'"):
+        journal_at("orders.db", durability="often")
