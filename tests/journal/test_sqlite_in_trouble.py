@@ -106,6 +106,24 @@ def test_what_is_no_batch_says_too_that_it_does_not_know(stage: SQLiteStage) -> 
     simulate(scenario)
 
 
+def test_no_room_at_the_commit_is_a_clean_refusal_even_if_the_log_cannot_be_emptied(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        stage = SQLiteStage(tmp_path)
+        stage.trouble.full = True
+        journal = await stage.open()
+        await journal.append(batch(1))
+        stage.trouble.strikes = lambda sql: sql.startswith(("COMMIT", "PRAGMA"))  # type: ignore[method-assign]
+        for _ in range(2):
+            with pytest.raises(JournalFull, match="nothing was stored"):
+                await journal.append(batch(2))
+            assert len(await journal.entries("a")) == 1
+        stage.trouble.strikes = lambda _sql: False  # type: ignore[method-assign]
+        await journal.append(batch(2))
+        await journal.close()
+
+    simulate(scenario)
+
+
 @pytest.mark.parametrize("statement", ["INSERT OR REPLACE INTO snapshots", "BEGIN"])
 def test_a_change_that_fails_before_its_commit_is_surely_not_made(statement: str, tmp_path: Path) -> None:
     async def scenario() -> None:
