@@ -358,6 +358,31 @@ async def what_was_acknowledged_is_there_after_a_crash(stage: Stage) -> None:
 
 
 @_law
+async def whether_a_batch_is_stored_is_told_by_what_is_in_it(stage: Stage) -> None:
+    """The number of an entry alone does not tell: somebody else may have written one with it."""
+    journal = await stage.open()
+    first = _entry("a", 1)
+    letter = Pending(key=inbox_key("a", "x"), kind="event", machine_id="a", message=_message("x"))
+    dead = DeadMessage(machine_id="x", message=_message("d"), reason="gone", at_us=1)
+    await _store(journal, first, accepted=(letter,), dead=(dead,))
+    for batch, is_stored in (
+        (Batch(entries=(first,)), True),
+        (Batch(entries=(replace(first, data=Payload("Order", 1, '{"paid":2}')),)), False),
+        (Batch(entries=(replace(first, answer=None),)), False),
+        (Batch(entries=(first, _entry("a", 2))), False),
+        (Batch(entries=(_entry("b", 1),)), False),
+        (Batch(accepted=(letter,)), True),
+        (Batch(accepted=(replace(letter, key="other"),)), False),
+        (Batch(settled=(letter.key,)), False),
+        (Batch(settled=("other",)), True),
+        (Batch(dead=(dead,)), True),
+        (Batch(dead=(replace(dead, at_us=2),)), False),
+    ):
+        assert await journal.settle(batch) == is_stored, batch
+    await journal.close()
+
+
+@_law
 async def who_was_taken_over_cannot_write(stage: Stage) -> None:
     journal = await stage.open()
     first = journal.epoch
