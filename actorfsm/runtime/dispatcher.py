@@ -268,11 +268,11 @@ class Dispatcher:
         if actor.status != RUNNING:
             return
         rare = actor.rare
-        if rare is not None and rare.stop_reason is not None:
-            actor.kind.supervisor.stop_now(actor)
-            return
-        if rare is not None and rare.suspended:
-            actor.status = SUSPENDED
+        if rare is not None and rare.is_called_off:
+            if rare.stop_reason is not None:
+                actor.kind.supervisor.stop_now(actor)
+            else:
+                actor.status = SUSPENDED
             return
         mailbox = actor.mailbox
         if mailbox is None:
