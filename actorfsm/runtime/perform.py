@@ -26,7 +26,7 @@ from actorfsm.runtime import jobs, timers
 from actorfsm.runtime.crash import Crash
 from actorfsm.runtime.envelope import Envelope, Settlement
 from actorfsm.runtime.mailbox import Mailbox
-from actorfsm.runtime.reply import described, finish, outcome_of, safe_str, safe_text
+from actorfsm.runtime.reply import described, finish, outcome_of, safe_text
 from actorfsm.runtime.tasks import start_task
 from actorfsm.runtime.turn import CURRENT, Turn
 from actorfsm.trace import Record
@@ -149,7 +149,7 @@ def roll_back(turn: Turn, error: BaseException) -> bool:
         raise error
     if isinstance(error, Veto):
         by = turn.step.name if turn.step is not None else getattr(error, "by", "guard")
-        reason = safe_str(error.reason)
+        reason = safe_text(error.reason)
         text = f"{actor.id}: {type(envelope.event).__name__} was refused by {by}" + (
             f": {reason}" if reason else ""
         )

@@ -26,7 +26,6 @@ __all__ = [
     "finish",
     "outcome_of",
     "refuse",
-    "safe_str",
     "safe_text",
     "tell_accepted",
 ]
@@ -95,13 +94,11 @@ def describe_error(error: ActorFSMError) -> ErrorInfo:
     return ErrorInfo(type=type(cause).__name__, text=safe_text(cause), hook=hook)
 
 
-def safe_text(error: BaseException) -> str:
-    """Return an exception's message, as `safe_str`, and without what pydantic was given."""
-    return safe_str(error)
+def safe_text(said: object) -> str:
+    """Return the text of an exception, or of what user code gave as a reason: without what pydantic was given.
 
-
-def safe_str(said: object) -> str:
-    """Return the text of what user code gave as a reason, whatever its `__str__` does, and not without end."""
+    Whatever its `__str__` does, and not without end.
+    """
     try:
         text = without_input(said) if isinstance(said, ValidationError) else str(said)
     except KeyboardInterrupt:

@@ -170,9 +170,42 @@ def test_shutdown_waits_for_detached_hooks_and_their_asks(path: Path, sim: Calla
 
 
 @on_every_path
-@pytest.mark.rule("C19")
-def test_a_detached_hook_that_refuses_to_end_is_named_and_cannot_touch_the_machine_later(
+@pytest.mark.rule("C9")
+def test_a_detached_hook_may_wait_for_the_outcome_of_an_event_of_its_own_machine(
     path: Path, sim: Callable[..., None]
+) -> None:
+    async def scenario() -> None:
+        cls, replies = machine_of(path), list[Any]()
+        sent: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        async def beside(machine: Any) -> None:
+            receipt = await sent
+            replies.append((await receipt.outcome()).reply)
+
+        async with path.system(cls, services=Script(beside=beside)) as system:
+            ref = await system.spawn(cls, "m")
+            await ref.ask(Go())
+            system.suspend("m")
+            sent.set_result(ref.tell(Count()))
+            await asyncio.sleep(0.1)
+            assert replies == []  # it waits, and is refused nothing: it holds up nobody
+            system.resume("m")
+            await until(lambda: replies)
+            assert replies == [2]
+            assert system.stats().after_hooks_failed == 0
+
+    sim(scenario)
+
+
+@on_every_path
+@pytest.mark.rule("C19")
+@pytest.mark.parametrize(
+    ("limits", "cancels"),
+    [(Limits(grace_s=0.5, stop_timeout_s=3), 2), (Limits(grace_s=0.2, stop_timeout_s=0.2), 1)],
+    ids=["left behind at its deadline", "left behind by the shutdown"],
+)
+def test_a_detached_hook_that_refuses_to_end_is_named_and_cannot_touch_the_machine_later(
+    limits: Limits, cancels: int, path: Path, sim: Callable[..., None]
 ) -> None:
     async def scenario() -> None:
         cls, refused = machine_of(path), list[str]()
@@ -195,17 +228,21 @@ def test_a_detached_hook_that_refuses_to_end_is_named_and_cannot_touch_the_machi
             held.append(machine)
 
         held: list[Any] = []
-        limits = Limits(grace_s=0.5, stop_timeout_s=3)
-        async with path.system(cls, services=Script(beside=beside), limits=limits) as system:
+        records: list[Record] = []
+        async with path.system(
+            cls, services=Script(beside=beside), limits=limits, trace=records.append
+        ) as system:
             ref = await system.spawn(cls, "m")
             await system.spawn(cls, "other")
             await ref.ask(Go())
             assert await ref.ask(Count()) == 2
         assert system.report.unstopped == ("m.beside",)
+        failed = [record for record in records if record.name == "after_hook_failed"]
+        assert [(record.hook, type(record.error)) for record in failed] == [("beside", TimeoutError)]
         release.set_result(None)
         await until(lambda: held)
         await asyncio.sleep(0.1)
-        assert refused == ["cancelled", "cancelled", "write", "ask"]
+        assert refused == ["cancelled"] * cancels + ["write", "ask"]
         assert ref.snapshot().data == {"count": 2}
         with pytest.raises(StaleTurn):
             held[0].count = 5

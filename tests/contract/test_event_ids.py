@@ -89,6 +89,23 @@ def test_an_id_belongs_to_one_machine(puppet: Any, run: Callable[..., None]) -> 
     run(puppet, scenario)
 
 
+@ASYNC
+def test_the_ask_of_a_hook_with_an_id_of_its_own_is_applied_once_though_the_hook_runs_twice(
+    puppet: Any, run: Callable[..., None]
+) -> None:
+    async def scenario(system: Any, scripts: Any) -> None:
+        replies = iter(range(10))
+        scripts["next"] = lambda machine: next(replies)
+        scripts["ask"] = lambda machine: system.ask("b", Do(script="next", n=7), event_id="x")
+        for _ in range(2):
+            assert await system.ask("a", Do(script="ask")) == 0
+        assert system.snapshot("b").data["done"] == (7,)
+        assert await system.ask("b", Do(script="next", n=7), event_id="x") == 0  # it is the id that was given
+        assert system.stats().duplicates == 2
+
+    run(puppet, scenario)
+
+
 @ALL
 def test_a_duplicate_is_marked_in_its_outcome(puppet: Any, run: Callable[..., None]) -> None:
     async def scenario(system: Any, scripts: Any) -> None:

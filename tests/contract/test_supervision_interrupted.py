@@ -63,6 +63,38 @@ def test_siblings_do_not_stay_down_when_the_one_they_were_stopped_with_is_stoppe
     sim(scenario)
 
 
+@pytest.mark.rule("C16")
+def test_a_child_that_is_stopped_for_good_while_its_siblings_are_still_being_stopped_is_not_started_again(
+    sim: Callable[..., None],
+) -> None:
+    async def scenario() -> None:
+        worker, steps = worker_of(Style.ASYNC), Steps()
+        script = Script(
+            **{
+                "work a": times(1, lambda machine: asyncio.sleep(1, result=7)),
+                "work b": raising(ValueError),
+            }
+        )
+        children = [Child(worker, "a"), Child(worker, "b", restart=Restart.TRANSIENT)]
+        group = Supervisor("group", strategy=Strategy.ONE_FOR_ALL, children=children, policy=SLOW)
+        async with ASYNC.system(children=[group], services=script, trace=steps) as system:
+            at_hand = system.tell("a", Work())
+            await settle()
+            with pytest.raises(HookFailed):
+                await system.ask("b", Work())
+            await settle(0.5)  # b is stopped, and a finishes the event at hand
+            steps.drain()
+            await system.stop("b")
+            assert (await at_hand).reply == 7
+            await settle()
+            assert steps.drain() == ["stopped b", "stopped a", "restarted a", "started a"]
+            assert asyncio.get_running_loop().time() < 1.1  # without the pause: nothing is to be restarted
+            await settle(5)
+            assert (steps.drain(), system.ids()) == ([], ["a"])
+
+    sim(scenario)
+
+
 @pytest.mark.rule("C19")
 @pytest.mark.parametrize("strategy", [Strategy.ONE_FOR_ALL, Strategy.REST_FOR_ONE])
 def test_siblings_that_wait_for_a_restart_finish_their_mail_when_the_system_stops_meanwhile(

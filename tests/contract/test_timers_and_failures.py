@@ -466,6 +466,29 @@ def test_the_end_of_the_system_cancels_all_timers_and_does_not_wait_for_them(
     sim(scenario)
 
 
+@on_every_async_path
+@pytest.mark.rule("C19")
+def test_a_timer_whose_event_is_at_hand_when_the_system_ends_does_not_come_again(
+    path: Path, sim: Callable[..., None]
+) -> None:
+    async def scenario() -> None:
+        diary, trace = Diary(**{"tick 1": hang}), Trace()
+        cls = porter_of(path.style, hook_timeout=1e6)
+        async with path.system(cls, services=diary, trace=trace) as system:
+            ref: Ref[Any] = await system.spawn(cls, "w")
+            await do(ref, diary, remind())
+            await asyncio.sleep(1.5)
+            report = await system.shutdown(queues="abandon")
+            assert (report.unstopped, names(system)) == ((), [])
+            stats = system.stats()
+            assert (stats.timers, stats.timers_fired, stats.balance) == (0, 1, 0)
+            assert [record.name for record in trace if record.event_type == "Tick"] == ["failed"]
+            await asyncio.sleep(7200)
+            assert diary.when("tick 1") == [1.0]
+
+    sim(scenario)
+
+
 @pytest.mark.rule("C19")
 @pytest.mark.parametrize("inline", [True, False])
 def test_a_plain_turn_that_commits_after_the_runtime_has_failed_starts_no_timer(

@@ -126,6 +126,24 @@ def test_an_interrupt_in_a_service_is_passed_on() -> None:
     loop.close()
 
 
+@pytest.mark.rule("C13")
+def test_a_service_whose_loop_is_gone_ends_in_silence() -> None:
+    steps, services = Steps(), Services()
+
+    async def scenario() -> Any:
+        return await ASYNC.system(children=[services("one")], trace=steps).__aenter__()
+
+    loop = SimLoop(0)
+    system = loop.run_until_complete(scenario())
+    (task,) = system._parts.services_running
+    task.get_coro().close()  # as the garbage collector does
+    assert services.running == {"one": 0}
+    assert steps == ["started one"]
+    (child,) = system._root.children
+    assert child._run.error is None
+    loop.abandon()
+
+
 def test_a_class_that_is_not_placed_is_restarted_with_the_roots_children(sim: Callable[..., None]) -> None:
     async def scenario() -> None:
         services, steps = Services(), Steps()
