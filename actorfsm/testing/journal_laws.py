@@ -582,6 +582,7 @@ async def an_event_id_is_accepted_once_by_the_durable_inbox(stage: Stage) -> Non
     await _store(journal, accepted=(letter("x"), letter("y")))
     await _refused(EventIdUsed, journal, Batch(accepted=(letter("z"), letter("x"))))
     await _refused(EventIdUsed, journal, Batch(accepted=(letter("z"), letter("old"))))
+    await _refused(EventIdUsed, journal, Batch(accepted=(letter("z"), letter("z"))))
     assert await _pending(journal) == ["a//x", "a//y"]
     await _store(journal, _entry("a", 2, "x", settles=("a//x",)))
     await _refused(EventIdUsed, journal, Batch(accepted=(letter("x"),)))

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from actorfsm import JournalCorrupt
+from actorfsm.journal import codec
 from actorfsm.journal.entry import Answer, Batch, DeadMessage, Entry, Message, Payload, Pending, StoredTimer
 from actorfsm.journal.sqlite.journal import SQLiteJournal
 
@@ -209,6 +210,14 @@ def test_a_trimmed_answer_that_was_changed_is_found(what: str, written: Path, tm
 
     (tmp_path / "orders.db").write_bytes(written.read_bytes())
     asyncio.run(scenario())
+
+
+def test_an_entry_whose_checksum_fits_and_that_is_none_of_this_version_is_named_as_such() -> None:
+    row = codec.Row("a", 7, None, '{"machine_id":"a","wings":2}', None, None, b"")
+    row = row._replace(checksum=codec.chained(row, codec.FIRST))
+    with pytest.raises(JournalCorrupt, match="entry 7 of a cannot be read") as found:
+        codec.decode(row, codec.FIRST)
+    assert (found.value.seq, found.value.machine_id) == (7, "a")
 
 
 def test_what_was_not_changed_is_not_complained_of(written: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 from actorfsm import ActorFSMError, JournalFull, JournalLocked, JournalUnusable, NotStored
 from actorfsm.journal.entry import Batch, Entry
 from actorfsm.journal.protocol import Journal
+from actorfsm.journal.sqlite.file import APPLICATION
 from actorfsm.journal.sqlite.journal import SQLiteJournal
 
 CHILD = """
@@ -82,6 +83,12 @@ def make_short(path: Path) -> None:
     path.write_bytes(b"SQLite format 3\0")
 
 
+def make_cut_off(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA application_id = {APPLICATION}")
+    path.write_bytes(path.read_bytes()[:100])
+
+
 def make_other_application(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE orders (id)")
@@ -111,6 +118,7 @@ def make_folder(path: Path) -> None:
     [
         (make_text, "is not a journal"),
         (make_short, "is not a journal"),
+        (make_cut_off, "is not a journal"),
         (make_other_application, "another application"),
         (make_other_application_with_a_log, "another application"),
         (make_newer, "newer version"),
@@ -127,6 +135,22 @@ def test_what_is_no_journal_is_refused_and_left_as_it_is(
     with pytest.raises(JournalUnusable, match=said):
         is_opened(path, read_only=read_only)
     assert {each.name: each.is_file() and each.read_bytes() for each in tmp_path.iterdir()} == before
+
+
+def test_a_journal_that_may_not_be_read_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "orders.db"
+    is_opened(path)
+
+    def refuse(*_given: Any, **_more: Any) -> Any:  # as SQLite does it for whoever is not root
+        error = sqlite3.OperationalError("unable to open database file")
+        error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", refuse)
+        with pytest.raises(JournalUnusable, match=r"orders\.db cannot be read: may this user read it\?"):
+            is_opened(path)
+    is_opened(path)
 
 
 def test_a_journal_in_no_folder_is_refused(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from actorfsm.journal.entry import Answer, Batch, Entry, Message, Payload, Pendi
 from actorfsm.journal.executor import LoopExecutor
 from actorfsm.journal.group import Group
 from actorfsm.journal.sqlite.journal import SQLiteJournal
+from actorfsm.journal.sqlite.store import Store
 from actorfsm.testing.loop import simulate
 from tests.journal.stages import SQLiteStage
 
@@ -104,6 +105,67 @@ def test_what_is_no_batch_says_too_that_it_does_not_know(stage: SQLiteStage) -> 
         await journal.close()
 
     simulate(scenario)
+
+
+def test_whether_a_change_was_made_whose_commit_failed_nobody_can_tell_though_all_is_settled_at_once(
+    stage: SQLiteStage,
+) -> None:
+    async def scenario() -> None:
+        journal = await stage.open()
+        for seq in (1, 2, 3):
+            await journal.append(batch(seq))
+        stage.trouble.strikes = lambda sql: sql == "COMMIT"  # type: ignore[method-assign]
+        with pytest.raises(OutcomeUnknown):
+            await journal.snapshot("a", keep=1)
+        stage.trouble.strikes = lambda _sql: False  # type: ignore[method-assign]
+        assert len(await journal.entries("a")) == (1 if stage.trouble.late else 3)
+        await journal.append(batch(4))
+        await journal.close()
+
+    simulate(scenario)
+
+
+def test_what_is_no_error_of_sqlite_leaves_no_transaction_open(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        stage = SQLiteStage(tmp_path)
+        journal = await stage.open()
+        stage.trouble.strikes = lambda sql: sql.startswith("INSERT INTO machines")  # type: ignore[method-assign]
+        stage.trouble.error = MemoryError  # type: ignore[method-assign,assignment]
+        with pytest.raises(OutcomeUnknown, match="MemoryError"):
+            await journal.append(batch(1))
+        stage.trouble.strikes = lambda _sql: False  # type: ignore[method-assign]
+        assert await journal.settle(batch(1)) is False
+        await journal.append(batch(1))
+        assert len(await journal.entries("a")) == 1
+        await journal.close()
+
+    simulate(scenario)
+
+
+def test_an_entry_that_is_there_though_its_machine_is_not_is_never_written_over(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        stage = SQLiteStage(tmp_path)
+        journal = await stage.open()
+        await journal.append(batch(1))
+        with closing(sqlite3.connect(stage.path)) as other, other:
+            other.execute("DELETE FROM machines")
+        with pytest.raises(NotStored, match="did not store it: UNIQUE") as refused:
+            await journal.append(batch(1))
+        assert not isinstance(refused.value, EventIdUsed)
+        await journal.append(batch(1, "b"))
+        await journal.close()
+
+    simulate(scenario)
+
+
+def test_a_store_that_is_not_open_stores_nothing_and_reads_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path / "orders.db", "full", sqlite3.connect, read_only=False)
+    [answer] = store.write([batch(1)])
+    assert isinstance(answer, JournalClosed)
+    for call in (store.read, store.change):
+        with pytest.raises(JournalClosed):
+            call(lambda _connection: 1)
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_room_at_the_commit_is_a_clean_refusal_even_if_the_log_cannot_be_emptied(tmp_path: Path) -> None:
@@ -293,6 +355,19 @@ def test_a_store_that_breaks_leaves_nobody_waiting() -> None:
                 await answer
 
     run_group(write, use)
+
+
+def test_a_call_that_nobody_waits_for_any_more_is_made_all_the_same() -> None:
+    made: list[int] = []
+
+    async def scenario() -> None:
+        executor = LoopExecutor()
+        given_up = executor.submit(lambda: made.append(1))
+        given_up.cancel()
+        await executor.submit(lambda: made.append(2))
+        assert made == [1, 2]
+
+    simulate(scenario)
 
 
 def test_what_comes_while_the_store_writes_is_the_next_group() -> None:
