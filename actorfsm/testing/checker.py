@@ -387,7 +387,7 @@ class _NoteCheck:
                 self._answered(note, line, frozenset({"committed"}))
             case "cancelled":
                 self._given_up(note, line)
-            case "error":
+            case _:  # error
                 self._refused(note, line)
 
     def _answered(self, note: Note, line: int | None, names: frozenset[str]) -> None:

@@ -37,15 +37,13 @@ class CutOff(BadLine):
 
 
 def split(log: IO[bytes]) -> Iterator[bytes]:
-    """Yield the lines with their ends; of a line that is too long only the beginning.
+    """Yield the lines with their ends; of a line that is too long only the beginning, which `read` refuses.
 
     Raises:
         OSError: It cannot be read.
     """
     while line := log.readline(MAX_LINE_BYTES + 1):
         yield line
-        if len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
-            return  # `read` refuses it; nothing after it is looked at
 
 
 def read(line: bytes) -> Record | None:

@@ -7,12 +7,13 @@ import dataclasses
 import datetime
 import enum
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, Field, SecretBytes, SecretStr, TypeAdapter, ValidationError
 
-from actorfsm.sinks.payload import payload_of
+from actorfsm.sinks.payload import data_of, payload_of
 from actorfsm.sinks.text import one_line, render_exception
 from actorfsm.testing.faults import EVIL
 
@@ -185,6 +186,28 @@ def test_a_payload_is_plain_data_without_what_is_kept_out() -> None:
         "odd": "<Evil>",
     }
     assert json.dumps(payload)
+
+
+def test_data_that_cannot_be_looked_at_is_named_by_its_class() -> None:
+    class Broken(Mapping[str, int]):
+        def __getitem__(self, key: str) -> int:
+            raise AssertionError("nobody asks")
+
+        def __iter__(self) -> Any:
+            raise AssertionError("nobody asks")
+
+        def __len__(self) -> int:
+            return 1
+
+    class Holder(BaseModel):
+        model_config = {"arbitrary_types_allowed": True}
+
+        table: Any = None
+        size: int = 1
+        hidden: str = Field(default="hunter2", repr=False)
+
+    values = {"table": Broken(), "size": 2, "hidden": "hunter2"}
+    assert data_of(Holder, values) == {"table": "<Broken>", "size": 2, "hidden": "**********"}
 
 
 def test_a_payload_is_bounded_in_every_direction() -> None:

@@ -305,6 +305,13 @@ def test_a_duplicate_of_nothing_is_refused(run: Run) -> None:
     assert [(v.rule, v.line) for v in check_trace(run.records)] == [("C24", line)]
 
 
+def test_a_duplicate_may_be_a_dead_letter_with_what_waited_outside_and_was_never_accepted(run: Run) -> None:
+    line = run.line("committed", event_id="mine", duplicate=True)
+    run.change(line, event_id="another", name="dead_lettered", target=None)
+    assert [(v.rule, v.line) for v in check_trace(run.records)] == [("C24", line)]
+    assert check_trace(run.records, Facts(waiting=frozenset({"Light"}))) == []
+
+
 def test_a_duplicate_that_was_applied_again_is_refused(run: Run) -> None:
     line = run.line("committed", event_id="mine", duplicate=True)
     run.change(line, duplicate=False)
@@ -510,6 +517,33 @@ def test_a_mutable_event_that_was_asked_is_noted_as_the_machine_got_it(run: Run)
     assert note.event is run.records[keep - 1].event
     run.drop(keep)
     assert any(v.rule == "C7" and "Keep" in v.text for v in run.check())
+
+
+def test_an_event_that_was_copied_at_the_door_is_found_by_its_value(run: Run) -> None:
+    note = next(n for n in run.notes if n.event_type == "Keep")
+    run.amend(note, event=Keep(items=[1]))
+    assert run.check() == []
+    other = next(n for n in run.notes if n.event_type == "Keep")
+    run.amend(other, event=Keep(items=[2]))
+    assert [(v.rule, v.line, "no outcome" in v.text) for v in run.check()] == [("C7", None, True)]
+
+
+def test_what_is_no_event_has_no_outcome(run: Run) -> None:
+    run.amend(run.note(13), event="no event")
+    assert run.check() == []
+    refused = next(n for n in run.notes if n.event == "no event")
+    run.amend(refused, ended="reply")
+    assert [(v.rule, v.line, "no outcome" in v.text) for v in run.check()] == [("C7", None, True)]
+
+
+def test_a_spawn_with_an_id_of_its_own_may_be_repeated() -> None:
+    async def scenario() -> list[bool]:
+        async with SimulatedSystem(Light) as system:  # its end compares the notes with the trace
+            for _ in range(2):
+                await system.spawn(Light, "light", event_id="born")
+            return [record.duplicate for record in system.trace if record.event_type == "Spawn"]
+
+    assert simulate(scenario) == [False, True]
 
 
 def test_a_note_names_itself(run: Run) -> None:

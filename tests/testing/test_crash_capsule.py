@@ -348,6 +348,42 @@ def test_a_definition_that_has_changed_is_reported_with_what_changed() -> None:
     simulate(scenario)
 
 
+class Switch(Machine[S, Any], initial=S.NEW):
+    """Goes wherever it is asked to."""
+
+    @on_enter(S.PAID)
+    async def pay(self, old: S, new: S) -> None:
+        self.services(self)
+
+
+def test_a_request_to_go_to_a_state_can_be_replayed() -> None:
+    async def scenario() -> None:
+        async with SimulatedSystem(Switch, services=fail) as system:
+            switch = await system.spawn(Switch, "s")
+            assert (await switch.request_transition(S.PAID)).kind == "failed"
+            capsule = crash_capsule(system.last_crash("s"))
+        assert (capsule.event, capsule.is_complete) == ({"to": "PAID"}, True)
+        with pytest.raises(HookFailed, match="no money"):
+            await replay_capsule(capsule, machine=Switch, services=fail)
+        outcome = await replay_capsule(capsule, machine=Switch, services=fine)
+        assert (outcome.kind, outcome.new) == ("committed", S.PAID)
+
+    simulate(scenario)
+
+
+def test_what_does_not_validate_is_told_with_the_way_to_give_another() -> None:
+    async def scenario() -> None:
+        capsule = crash_capsule(await crash_of(Order, fail, PAY))
+        with pytest.raises(CapsuleError, match=r"data of Order does not validate: total.*\(data=\.\.\.\)"):
+            await replay_capsule(capsule, machine=Order, services=fine, data={"total": "much"})
+        spoiled = capsule.model_copy(update={"event": {**capsule.event, "amount": "much"}})
+        with pytest.raises(CapsuleError, match=r"(?s)Pay does not validate: amount.*\(event=\.\.\.\)"):
+            await replay_capsule(spoiled, machine=Order, services=fine)
+        assert (await replay_capsule(spoiled, machine=Order, services=fine, event=PAY)).success
+
+    simulate(scenario)
+
+
 def test_what_is_no_capsule_and_no_failure_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "crash.json"
     file.write_text('{"format": 2}')

@@ -233,6 +233,24 @@ def test_a_lost_event_fails_the_test_that_lost_it(tmp_path: Path) -> None:
     assert "ContractBroken" in said(run)
 
 
+def test_a_test_that_fails_on_a_loop_of_its_own_shows_the_trace_and_no_seed(tmp_path: Path) -> None:
+    run = run_pytest(
+        tmp_path,
+        """
+        def test_it(actor_system):
+            async def main():
+                async with actor_system(Light) as system:
+                    await system.spawn(Light, "light")
+
+            asyncio.run(main())
+            assert not "what it is for"
+        """,
+    )
+    assert "1 failed" in said(run)
+    assert "actorfsm trace, the last 1 of 1 records" in said(run)
+    assert "--actor-seed" not in said(run)
+
+
 def test_a_marker_without_a_number_of_seeds_is_refused(tmp_path: Path) -> None:
     wrong = [
         "actor_seeds",

@@ -107,6 +107,18 @@ def test_a_cancelled_advance_leaves_nothing_behind() -> None:
     simulate(scenario)
 
 
+def test_an_advance_that_is_cancelled_at_the_moment_at_which_it_ends_is_cancelled() -> None:
+    async def scenario() -> None:
+        task = asyncio.ensure_future(VirtualClock().advance(1))
+        loop = asyncio.get_running_loop()
+        loop.call_at(1, task.cancel)
+        await asyncio.sleep(2)
+        assert task.cancelled()
+
+    for seed in range(20):
+        simulate(scenario, seed=seed)
+
+
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
