@@ -42,6 +42,8 @@ class LiveSupervisor(LiveChild):
 
     Attributes:
         children: Its children in the order of start.
+        strategy: Which of them are restarted when one is.
+        policy: How many restarts are too many, and the pauses before them.
     """
 
     what = "supervisor"
@@ -58,8 +60,8 @@ class LiveSupervisor(LiveChild):
         super().__init__(parts, name, restart, parent)
         self.children: list[LiveChild] = []
         self.is_shown = parent is not None
-        self._strategy: Final = strategy
-        self._policy: Final = policy
+        self.strategy: Final = strategy
+        self.policy: Final = policy
         self._places: dict[LiveChild, int] = {}
         self._intensity = Intensity()
         self._inbox: deque[LiveChild] = deque()
@@ -195,7 +197,7 @@ class LiveSupervisor(LiveChild):
             down: Others that are stopped already, and are to be started after it.
         """
         now = self.parts.loop.time()
-        if not self._intensity.allows(self._policy, now):
+        if not self._intensity.allows(self.policy, now):
             await self._escalate(child, error, down)
             return
         affected = sorted({*self._affected(child), *down}, key=self._places.__getitem__)
@@ -209,16 +211,16 @@ class LiveSupervisor(LiveChild):
         if child.has_ended:
             return  # normally, by itself, while it and others were being stopped: it is in the inbox
         child.status = "waiting"
-        pause_s = child.backoff.next_pause_s(self._policy, now, self.parts.random)
+        pause_s = child.backoff.next_pause_s(self.policy, now, self.parts.random)
         child.pause_key = self.parts.timers.call_later(
             pause_s, self.parts.guarded(self._pause_is_over), child
         )
 
     def _affected(self, child: LiveChild) -> list[LiveChild]:
         """Return the children that are restarted together with this one, in the order of start."""
-        if self.parts.stopping or self._strategy is Strategy.ONE_FOR_ONE:
+        if self.parts.stopping or self.strategy is Strategy.ONE_FOR_ONE:
             return [child]
-        if self._strategy is Strategy.ONE_FOR_ALL:
+        if self.strategy is Strategy.ONE_FOR_ALL:
             return self.children
         return self.children[self._places[child] :]
 
@@ -255,7 +257,7 @@ class LiveSupervisor(LiveChild):
         self, child: LiveChild, error: BaseException | None, down: Sequence[LiveChild]
     ) -> None:
         """Give up: stop all children, and fail to the supervisor above; the root fails the system."""
-        policy = self._policy
+        policy = self.policy
         reason = (
             f"{child.name} was to be restarted, the limit is {policy.max_restarts} in {policy.within_s:g} s"
         )
@@ -280,7 +282,7 @@ class LiveSupervisor(LiveChild):
             self.status,
             str(self.restart),
             self.incarnation,
-            str(self._strategy),
-            self._intensity.count(self._policy, self.parts.loop.time()),
+            str(self.strategy),
+            self._intensity.count(self.policy, self.parts.loop.time()),
             children=tuple(child.view() for child in self.children),
         )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import BaseModel
 
 from actorfsm.errors import AskTimeout, Discarded, Expired, HookFailed, Unhandled, Vetoed
+from actorfsm.testing.tree_laws import Place, TreeLaws
 from actorfsm.values import shares_nothing
 
 if TYPE_CHECKING:
@@ -89,6 +90,8 @@ class Facts:
         redelivering: The classes that try a failed event again.
         remembered: How many event ids a machine of the class remembers.
         timeouts: By the state's name, the names of the timers that a state starts: they come in no other.
+        tree: By name, where the children of the supervision tree stand; not by class name.
+        ends_at: How many records the trace had when the system began to stop; None if it has not.
     """
 
     postponable: Mapping[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
@@ -98,6 +101,8 @@ class Facts:
     timeouts: Mapping[str, dict[str, frozenset[str]]] = field(
         default_factory=dict[str, dict[str, frozenset[str]]]
     )
+    tree: Mapping[str, Place] = field(default_factory=dict[str, Place])
+    ends_at: int | None = None
 
 
 def check(
@@ -123,7 +128,10 @@ def check(
         The broken promises in the order of the trace; none if the contract was kept.
     """
     facts = facts or Facts()
-    found = [*check_trace(records, facts), *check_notes(records, notes, facts, times=times, at_rest=at_rest)]
+    found = [
+        *check_trace(records, facts, times),
+        *check_notes(records, notes, facts, times=times, at_rest=at_rest),
+    ]
     if stats is not None:
         found += check_account(records, stats, at_rest=at_rest)
     return sorted(found, key=lambda violation: (violation.line is None, violation.line or 0))
@@ -147,14 +155,18 @@ class _Life:
     """By event id, the latest outcome that is not a duplicate's."""
 
 
-def check_trace(records: Sequence[Record], facts: Facts | None = None) -> list[Violation]:
+def check_trace(
+    records: Sequence[Record], facts: Facts | None = None, times: Sequence[float] | None = None
+) -> list[Violation]:
     """Judge a trace by itself: each machine's records must follow from one another."""
-    return _TraceCheck(facts or Facts()).run(records)
+    return _TraceCheck(facts or Facts(), times).run(records)
 
 
 class _TraceCheck:
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: Facts, times: Sequence[float] | None) -> None:
         self._facts = facts
+        self._times = times
+        self._tree = TreeLaws(facts.tree, facts.ends_at, self._say) if facts.tree else None
         self._found: list[Violation] = []
         self._lives: dict[str, _Life] = {}
         self._stopped: dict[str, _Life] = {}
@@ -171,7 +183,10 @@ class _TraceCheck:
                 if name != "dead_lettered" or record.source is not None:
                     self._outcome(line, record)
                 self._ended.add((record.machine_id, record.event_id))
-            elif name in {"restarted", "quarantined", "released", "suspended", "resumed", "stopped"}:
+                continue
+            if self._tree is not None:
+                self._tree.follow(line, record, None if self._times is None else self._times[line - 1])
+            if name in {"restarted", "quarantined", "released", "suspended", "resumed", "stopped"}:
                 if record.machine not in _NO_MACHINES:
                     self._of_the_machine(line, record)
             elif name == "after_hook_failed":
@@ -183,6 +198,9 @@ class _TraceCheck:
 
     def _outcome(self, line: int, record: Record) -> None:
         life = self._lives.get(record.machine_id)
+        is_left = record.duplicate or record.name in {"expired", "dead_lettered"}
+        if life is None and is_left and record.source is not None:
+            life = self._stopped.get(record.machine_id)  # its supervisor holds it, and the mail with it
         if life is None:
             self._lives[record.machine_id] = life = _Life(record.machine)
         life.ended += 1
@@ -262,6 +280,11 @@ class _TraceCheck:
             life = self._stopped.pop(record.machine_id, None)
             if life is not None:
                 self._lives[record.machine_id] = life
+        if record.name == "restarted" and life is not None and record.source is None and record.seq == 0:
+            # It had been given up, and with it its past; its supervisor was started again, and all below it.
+            self._lives[record.machine_id] = life = _Life(record.machine, incarnation=record.incarnation - 1)
+        if life is None and record.machine_id in self._stopped:
+            life = self._stopped[record.machine_id]  # it is held by its supervisor
         if life is None:
             self._say("C30", line, record, "no machine of this id has done anything")
             return
@@ -273,7 +296,7 @@ class _TraceCheck:
         if record.seq != life.seq:
             self._say("C30", line, record, f"seq {record.seq} where {life.seq} transitions are committed")
         if record.name == "stopped":
-            self._stopped[record.machine_id] = self._lives.pop(record.machine_id)
+            self._stopped[record.machine_id] = self._lives.pop(record.machine_id, life)
 
     def _say(self, rule: str, line: int, record: Record, text: str) -> None:
         what = f"{record.event_type} {record.event_id} " if record.event_type else ""

@@ -26,7 +26,7 @@ from math import inf, isnan
 from pathlib import PurePath
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar, TypeVarTuple, cast
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
@@ -36,6 +36,8 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 MAX_STEPS = 1_000_000
+_FEW_FUTURES = 256
+"""So many references to futures are kept before those to dead ones are looked for."""
 _LAST_STEPS = 10_000  # what tasks that are thrown away may take to clean up
 
 
@@ -99,9 +101,8 @@ class SimLoop(asyncio.BaseEventLoop):
         self._task_names = itertools.count(1)
         # Weak, as in asyncio, so that a task which nobody holds can die; in the order of birth, unlike asyncio.
         self._tasks: WeakValueDictionary[int, asyncio.Task[Any]] = WeakValueDictionary()
-        self._futures: WeakValueDictionary[tuple[int, CodeType, int], asyncio.Future[Any]] = (
-            WeakValueDictionary()
-        )
+        self._futures: list[tuple[ref[asyncio.Future[Any]], CodeType, int]] = []
+        self._many_futures = _FEW_FUTURES
         self._generators: WeakValueDictionary[int, AsyncGenerator[Any, Any]] = WeakValueDictionary()
         self._halted = False
 
@@ -133,9 +134,10 @@ class SimLoop(asyncio.BaseEventLoop):
         self._thread = threading.get_ident()
         sys.set_asyncgen_hooks(firstiter=self._generator_started, finalizer=self._generator_dropped)
         asyncio._set_running_loop(self)  # noqa: SLF001 - asyncio exports it for loops
+        next_handle, step = self._next_handle, self._step
         try:
-            while (handle := self._next_handle(jump=jump)) is not None:
-                self._step(handle)
+            while (handle := next_handle(jump=jump)) is not None:
+                step(handle)
                 if self._halted:
                     return
             if jump and not self._halted:
@@ -159,26 +161,23 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def _next_handle(self, *, jump: bool) -> asyncio.Handle | None:
         """Take the next callback to run, moving the clock if it has to; None when there is none."""
-        timers, queue = self._timers, self._queue
+        timers, queue, shuffle, draw = self._timers, self._queue, self.shuffle, self._random.random
         while True:
-            while timers and (timers[0][0] <= self._now or timers[0][2].cancelled()):
+            while timers and (timers[0][0] <= self._now or timers[0][2]._cancelled):  # noqa: SLF001 -- called per step
                 queue.append(heapq.heappop(timers)[2])
             while queue:
-                handle = self._pick()
-                if not handle.cancelled():
+                if not shuffle:
+                    handle = queue.popleft()
+                else:
+                    if len(queue) > 1:
+                        chosen = int(draw() * len(queue))
+                        queue[chosen], queue[-1] = queue[-1], queue[chosen]
+                    handle = queue.pop()
+                if not handle._cancelled:  # noqa: SLF001 -- as above
                     return handle
             if not jump or not timers or timers[0][0] == inf:
                 return None
             self._now = timers[0][0]
-
-    def _pick(self) -> asyncio.Handle:
-        queue = self._queue
-        if not self.shuffle:
-            return queue.popleft()
-        if len(queue) > 1:
-            chosen = int(self._random.random() * len(queue))
-            queue[chosen], queue[-1] = queue[-1], queue[chosen]
-        return queue.pop()
 
     def _step(self, handle: asyncio.Handle) -> None:
         if self.steps >= self.max_steps:
@@ -206,6 +205,7 @@ class SimLoop(asyncio.BaseEventLoop):
         super().close()
         self._queue.clear()
         self._timers.clear()
+        self._futures.clear()
 
     def abandon(self) -> None:
         """Cancel what is left, let it clean up within a bound, close the loop."""
@@ -305,8 +305,17 @@ class SimLoop(asyncio.BaseEventLoop):
         future: asyncio.Future[Any] = asyncio.Future(loop=self)
         # inspect.stack() is a hundred times slower
         frame = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-        self._futures[next(self._births), frame.f_code, frame.f_lineno] = future
+        self._futures.append((ref(future), frame.f_code, frame.f_lineno))
+        if len(self._futures) > self._many_futures:
+            self._futures = [entry for entry in self._futures if entry[0]() is not None]
+            self._many_futures = 2 * len(self._futures) + _FEW_FUTURES
         return future
+
+    def _alive_futures(self) -> Iterator[tuple[asyncio.Future[Any], CodeType, int]]:
+        for reference, code, line in self._futures:
+            future = reference()
+            if future is not None:
+                yield future, code, line
 
     def create_task(
         self,
@@ -376,8 +385,13 @@ class SimLoop(asyncio.BaseEventLoop):
         tasks = [task for task in self.pending_tasks() if task not in ignored and task is not _current(self)]
         ready = [handle for handle in self._queue if not handle.cancelled()]
         timers = [timer for timer in sorted(self._timers) if not timer[2].cancelled()]
-        futures = [(code, line) for (_, code, line), future in self._futures.items() if not future.done()]
-        unseen = [future for future in (*self._tasks.values(), *self._futures.values()) if _is_unseen(future)]
+        made = list(self._alive_futures())
+        futures = [(code, line) for future, code, line in made if not future.done()]
+        unseen = [
+            future
+            for future in (*self._tasks.values(), *(future for future, _, _ in made))
+            if _is_unseen(future)
+        ]
         return (
             *(f"pending task {_where(task)}" for task in tasks),
             *(f"ready callback {_callback_name(handle)}" for handle in ready),

@@ -25,12 +25,14 @@ from actorfsm.machine.definition import Postponed
 from actorfsm.machine.options import Overflow
 from actorfsm.runtime.child import Strategy
 from actorfsm.runtime.door import Door
+from actorfsm.runtime.supervisor import LiveSupervisor
 from actorfsm.runtime.system import ActorSystem
 from actorfsm.runtime.turn import CURRENT
 from actorfsm.testing.checker import ContractBroken, Facts, Violation, check
 from actorfsm.testing.clock import VirtualClock
 from actorfsm.testing.loop import SimLoop
 from actorfsm.testing.notes import Note
+from actorfsm.testing.tree_laws import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from actorfsm.runtime.limits import Limits
     from actorfsm.runtime.parts import Parts
     from actorfsm.runtime.receipt import Receipt
+    from actorfsm.runtime.shutdown import Shutdown
     from actorfsm.runtime.turn import Turn
     from actorfsm.trace import Record, Sink
 
@@ -141,6 +144,7 @@ class SimulatedSystem(ActorSystem[ServicesT], Generic[ServicesT]):
         trace: The records so far.
         notes: What was sent so far, and how that ended for the senders.
         clock: The virtual clock.
+        ends_at: How many records the trace had when the system began to stop; None before.
         shows_last: Whether an exception that leaves `async with` carries the last records as a note.
     """
 
@@ -164,6 +168,7 @@ class SimulatedSystem(ActorSystem[ServicesT], Generic[ServicesT]):
         self.notes: Final[list[Note]] = []
         self.clock: Final = clock if isinstance(clock, VirtualClock) else VirtualClock()
         self.shows_last = True
+        self.ends_at: int | None = None
         self._checks = check
         super().__init__(
             *machines,
@@ -215,6 +220,14 @@ class SimulatedSystem(ActorSystem[ServicesT], Generic[ServicesT]):
         reply: ReplyT = await door.ask(machine_id, event, timeout=timeout, event_id=event_id, headers=headers)
         return reply
 
+    def _fail(self, error: BaseException) -> None:
+        self.ends_at = len(self.trace) if self.ends_at is None else self.ends_at
+        super()._fail(error)
+
+    def _end(self, *, finish: bool, timeout_s: float) -> Shutdown:
+        self.ends_at = len(self.trace) if self.ends_at is None else self.ends_at
+        return super()._end(finish=finish, timeout_s=timeout_s)
+
     def violations(self) -> list[Violation]:
         """Return the promises of the contract that were broken so far."""
         at_rest = self.report is not None
@@ -253,13 +266,26 @@ class SimulatedSystem(ActorSystem[ServicesT], Generic[ServicesT]):
 def facts_of(system: ActorSystem[Any]) -> Facts:
     """Return what the checker must know of a system's machine classes."""
     kinds = list(system._parts.registry.kinds.values())  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    root = system._root  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     return Facts(
         postponable={kind.name: _postponable(kind) for kind in kinds},
         waiting=frozenset(kind.name for kind in kinds if kind.options.mailbox.overflow is Overflow.WAIT),
         redelivering=frozenset(kind.name for kind in kinds if kind.options.redelivery.attempts),
         remembered={kind.name: kind.options.remembered_ids for kind in kinds},
         timeouts={kind.name: _timeouts(kind) for kind in kinds},
+        tree=dict(_places(root)),
+        ends_at=system.ends_at if isinstance(system, SimulatedSystem) else None,
     )
+
+
+def _places(supervisor: LiveSupervisor) -> Iterator[tuple[str, Place]]:
+    """Yield where the children stand that have records, at every depth."""
+    for number, child in enumerate(supervisor.children):
+        if child.is_shown:
+            place = Place(supervisor.name, number, child.restart, supervisor.strategy, supervisor.policy)
+            yield child.name, place
+        if isinstance(child, LiveSupervisor):
+            yield from _places(child)
 
 
 def _timeouts(kind: Kind) -> dict[str, frozenset[str]]:

@@ -1,4 +1,4 @@
-"""The machines of P2: nine classes whose hooks do what the event's script says.
+"""The machines of P2: eleven classes whose hooks do what the event's script says.
 
 An event carries its own script, so that what must happen to it is known before it is sent, whatever order the seed
 chooses. `moves` names the hooks that an event passes; the world checks each outcome against it.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from enum import Enum, auto
+from functools import partial
 from typing import Any, ClassVar
 
 from actorfsm import (
@@ -21,21 +22,35 @@ from actorfsm import (
     Redelivery,
     RestartPolicy,
     Spawn,
+    StateTimeout,
+    Terminated,
+    TimerScope,
     Veto,
     after_transition,
     before_transition,
+    blocking,
     on_enter,
     on_exit,
+    on_timeout,
     postpone,
     transition,
 )
-from actorfsm.errors import ActorFSMError
+from actorfsm.errors import ActorFSMError, JobGivenUp
 
 HOOK_TIMEOUT_S = 1.0
 GRACE_S = 1.0
 KEPT = 4
 """How many of the newest numbers a machine's log keeps."""
 ASK_S = 0.4
+OVERDUE_S = 1.5
+"""How long a machine may be BUSY."""
+BIRTH_S = 0.5
+"""How long the birth of a machine of the tree may take."""
+
+SCOPES = (TimerScope.NAMED, TimerScope.STATE, TimerScope.EVENT)
+WORKS = ("quick", "slow", "late", "fails", "slow")
+BIRTHS = {"": None, "late": None, "veto": False, "odd": 3}
+"""What the enter hook says at a birth, by how that shall go."""
 
 VETOES = frozenset({"veto", "false", "vetoed"})
 FAILS = frozenset({"value", "key", "os", "cancel", "odd", "late", "hang", "data", "self", "exit"})
@@ -86,8 +101,26 @@ class Finish(Scripted):
     leaves = True
 
 
+class Heavy(Scripted):
+    """Stays; its body blocks a thread."""
+
+
+class Tick(Scripted):
+    """Stays; sent by a timer of the machine itself."""
+
+
+class Answer(Scripted):
+    """Stays; sent by a job of the machine itself."""
+
+    job: int
+
+
 class Begin(Scripted):
     """Gives birth to a `Born`."""
+
+
+SCRIPTED = frozenset({Job, Later, Own, Finish, Heavy, Tick, Answer, Begin})
+"""To be asked instead of `isinstance`, which is slow for classes of pydantic."""
 
 
 def guard_allows(machine: Any, event: Scripted) -> bool:
@@ -117,13 +150,15 @@ class Base(
     @before_transition
     async def check(self, old: State, new: State, event: Event) -> Any:
         self.services.check_in(self.id, event)
-        if event.before:
+        if event.__class__ in SCRIPTED and event.before:
             return await act(self, event, event.before)
         return None
 
     @on_exit()
     async def leave(self, old: State, new: State, event: Event) -> Any:
         self.services.check_in(self.id, event)
+        if event.__class__ not in SCRIPTED:
+            return None
         self.log.append(-event.n)
         self.count += 1000
         if event.exit:
@@ -133,15 +168,18 @@ class Base(
     @on_enter()
     async def arrive(self, old: State, new: State, event: Event) -> Any:
         if event.__class__ is Spawn:
-            return {"": None, "veto": False, "odd": 3}[self.birth]
+            how = self.birth or self.services.birth_of(self.id)
+            if how == "late":
+                await asyncio.sleep(2 * BIRTH_S)
+            return BIRTHS[how]
         self.services.check_in(self.id, event)
-        if event.enter:
+        if event.__class__ in SCRIPTED and event.enter:
             return await act(self, event, event.enter)
         return None
 
     @after_transition
     async def follow(self, old: State, new: State, event: Event) -> None:
-        if event.__class__ is Spawn or not event.after:
+        if event.__class__ not in SCRIPTED or not event.after:
             return
         with self.services.after(self.id, event.n):
             if event.after == "write":
@@ -151,7 +189,7 @@ class Base(
 
     @after_transition(State.BUSY, detached=True)
     async def beside(self, old: State, new: State, event: Event) -> None:
-        if event.__class__ is not Spawn and event.beside:
+        if event.__class__ in SCRIPTED and event.beside:
             await act(self, event, event.beside)
 
     # -- transitions
@@ -180,6 +218,26 @@ class Base(
     @transition(State.IDLE, State.BUSY, to=STAY)
     async def told(self, event: Outcome) -> None:
         self.services.told(event)
+
+    @transition(State.IDLE, State.BUSY, to=STAY)
+    async def tick(self, event: Tick) -> int:
+        return await body(self, event)
+
+    @transition(State.IDLE, State.BUSY, to=STAY)
+    async def answered(self, event: Answer) -> int:
+        return await body(self, event)
+
+    @transition(State.IDLE, State.BUSY, to=STAY)
+    def heavy(self, event: Heavy) -> int:
+        return plain_body(self, event)
+
+    @transition(State.IDLE, State.BUSY, to=STAY)
+    async def heard(self, event: Terminated) -> None:
+        self.services.check_in(self.id, event)
+
+    @on_timeout(State.BUSY, after=OVERDUE_S, to=State.IDLE)
+    async def overdue(self, event: StateTimeout) -> None:
+        self.services.overdue(self.id, event)
 
 
 def write(machine: Any, event: Scripted) -> None:
@@ -216,6 +274,8 @@ def plain_body(machine: Any, event: Scripted) -> int:
 def plain_act(machine: Any, event: Scripted, what: str) -> Any:  # noqa: PLR0912 -- a table
     """Do what a script says without waiting; what needs to wait is left out."""
     world = machine.services
+    if world.calm or event.n in world.mended:
+        return None
     match what:
         case "veto":
             raise Veto("told to")
@@ -249,14 +309,82 @@ def plain_act(machine: Any, event: Scripted, what: str) -> Any:  # noqa: PLR0912
             machine.next_event(Own(n=world.next_n(), body="chain"))
         case "stop":
             machine.stop()
+        case "timer" | "untimer" | "job" | "unjob" | "watch" | "unwatch":
+            begin_or_end(machine, event, what)
         case _:
             return None
     return None
 
 
-async def act(machine: Any, event: Scripted, what: str) -> Any:
+def begin_or_end(machine: Any, event: Scripted, what: str) -> None:
+    """Start or cancel what outlives the turn. Each has one of few names, the same when the event is tried again."""
+    world, n = machine.services, event.n
+    match what:
+        case "timer":
+            tick, name, scope = world.child(event, Tick), f"t{n % 2}", SCOPES[n % 3]
+            after = (0, 0.1, 0.5, 1.0, 2.0)[n % 5]
+            machine.start_timer(tick, after=after, name=name, scope=scope)
+            world.books.will_start_timer(machine.id, name, tick.n, after, scope)
+        case "untimer":
+            machine.cancel_timer(f"t{n % 2}")
+            world.books.will_cancel_timer(machine.id, f"t{n % 2}")
+        case "job":
+            job, name = world.next_n(), f"j{n % 2}"
+            machine.start_job(
+                work,
+                world,
+                machine.id,
+                job,
+                WORKS[n % len(WORKS)],
+                done=world.answer,
+                failed=None if n % 4 == 0 else partial(sorry, world, job),
+                name=name,
+                again=n % 3 == 0,
+                timeout=1.0,
+            )
+            world.books.will_start_job(machine.id, name, job)
+        case "unjob":
+            machine.cancel_job(f"j{n % 2}")
+            world.books.will_cancel_job(machine.id, f"j{n % 2}")
+        case _:
+            if event.peer != machine.id:
+                (machine.watch if what == "watch" else machine.unwatch)(event.peer)
+                world.books.will_watch(machine.id, event.peer, begins=what == "watch")
+
+
+async def work(world: Any, machine_id: str, job: int, what: str) -> int:
+    """Be a job."""
+    world.job_begins(machine_id, job)
+    try:
+        match what:
+            case "quick":
+                await asyncio.sleep(0)
+            case "slow":
+                await asyncio.sleep(0.1 + job % 3 / 5)
+            case "late":
+                await asyncio.sleep(30)
+            case _:
+                await asyncio.sleep(0.1)
+                raise ValueError("a job that fails")
+    except asyncio.CancelledError:
+        world.reached["job cancelled"] += 1
+        raise
+    world.reached["job finished"] += 1
+    return job
+
+
+def sorry(world: Any, job: int, error: BaseException) -> Answer:
+    """Make an answer of what a job raised."""
+    what = {JobGivenUp: "given up", TimeoutError: "too slow"}.get(type(error), "failed")
+    world.reached[f"job {what}"] += 1
+    return Answer(n=world.next_n(), job=job, hop=1)
+
+
+async def act(machine: Any, event: Scripted, what: str) -> Any:  # noqa: PLR0912 -- a table
     """Do what a script says."""
     world = machine.services
+    if world.calm or event.n in world.mended:
+        return None
     match what:
         case "yield":
             for _ in range(1 + event.n % 3):
@@ -301,12 +429,22 @@ async def hang(world: Any) -> None:
             world.reached["hook that refuses to be cancelled"] += 1
 
 
-class Worker(Base, initial=State.IDLE, final=(State.DONE,)):
+class Strong(Base):
+    """What machines with threads have, besides."""
+
+    @blocking
+    @transition(State.IDLE, State.BUSY, to=STAY)
+    def heavy(self, event: Heavy) -> int:
+        self.services.reached["blocking hook"] += 1
+        return plain_body(self, event)
+
+
+class Worker(Strong, initial=State.IDLE, final=(State.DONE,)):
     """All defaults."""
 
 
 class Fragile(
-    Base,
+    Strong,
     initial=State.IDLE,
     final=(State.DONE,),
     on_failure={ValueError: Directive.RESTART, KeyError: Directive.RESTART, TypeError: Directive.RESTART},
@@ -316,17 +454,27 @@ class Fragile(
 
 
 class Retrying(
-    Base, initial=State.IDLE, final=(State.DONE,), redelivery=Redelivery(attempts=2, first_delay_s=0.05)
+    Strong, initial=State.IDLE, final=(State.DONE,), redelivery=Redelivery(attempts=2, first_delay_s=0.05)
 ):
     """A failed event is tried again, then poison."""
 
 
-class Tight(Base, initial=State.IDLE, final=(State.DONE,), mailbox=MailboxPolicy(capacity=2)):
+class Escalating(
+    Strong,
+    initial=State.IDLE,
+    final=(State.DONE,),
+    on_failure={ValueError: Directive.RESTART, KeyError: Directive.RESTART, OSError: Directive.STOP},
+    restart=RestartPolicy(max_restarts=1, within_s=20.0, first_delay_s=0.05, max_delay_s=0.5, escalate=True),
+):
+    """Fails its class's place in the tree when it was restarted too often."""
+
+
+class Tight(Strong, initial=State.IDLE, final=(State.DONE,), mailbox=MailboxPolicy(capacity=2)):
     """Refuses when full."""
 
 
 class Patient(
-    Base,
+    Strong,
     initial=State.IDLE,
     final=(State.DONE,),
     mailbox=MailboxPolicy(capacity=2, overflow=Overflow.WAIT, waiting=3, wait_timeout_s=0.5),
@@ -335,7 +483,7 @@ class Patient(
 
 
 class DropsOldest(
-    Base,
+    Strong,
     initial=State.IDLE,
     final=(State.DONE,),
     mailbox=MailboxPolicy(capacity=2, overflow=Overflow.DROP_OLDEST),
@@ -345,7 +493,7 @@ class DropsOldest(
 
 
 class DropsNewest(
-    Base,
+    Strong,
     initial=State.IDLE,
     final=(State.DONE,),
     mailbox=MailboxPolicy(capacity=2, overflow=Overflow.DROP_NEWEST),
@@ -354,7 +502,7 @@ class DropsNewest(
     """Drops the newest when full."""
 
 
-class Born(Base, initial=State.IDLE, final=(State.DONE,)):
+class Born(Strong, initial=State.IDLE, final=(State.DONE,)):
     """Born by an event, too."""
 
     @transition(to=State.IDLE)
@@ -367,29 +515,31 @@ class Plain(Base, initial=State.IDLE, final=(State.DONE,)):
 
     def check(self, old: State, new: State, event: Event) -> Any:  # type: ignore[override]
         self.services.check_in(self.id, event)
-        return plain_act(self, event, event.before) if event.before else None
+        return plain_act(self, event, event.before) if event.__class__ in SCRIPTED and event.before else None
 
     def leave(self, old: State, new: State, event: Event) -> Any:  # type: ignore[override]
         self.services.check_in(self.id, event)
+        if event.__class__ not in SCRIPTED:
+            return None
         self.log.append(-event.n)
         self.count += 1000
         return plain_act(self, event, event.exit) if event.exit else None
 
     def arrive(self, old: State, new: State, event: Event) -> Any:  # type: ignore[override]
         if event.__class__ is Spawn:
-            return {"": None, "veto": False, "odd": 3}[self.birth]
+            return BIRTHS[self.birth or self.services.birth_of(self.id)]
         self.services.check_in(self.id, event)
-        return plain_act(self, event, event.enter) if event.enter else None
+        return plain_act(self, event, event.enter) if event.__class__ in SCRIPTED and event.enter else None
 
     def follow(self, old: State, new: State, event: Event) -> None:  # type: ignore[override]
-        if event.__class__ is not Spawn and event.after:
+        if event.__class__ in SCRIPTED and event.after:
             with self.services.after(self.id, event.n):
                 if event.after == "write":
                     self.count = 0
                 plain_act(self, event, event.after)
 
     def beside(self, old: State, new: State, event: Event) -> None:  # type: ignore[override]
-        if event.__class__ is not Spawn and event.beside:
+        if event.__class__ in SCRIPTED and event.beside:
             plain_act(self, event, event.beside)
 
     def job(self, event: Job) -> int:  # type: ignore[override]
@@ -410,8 +560,20 @@ class Plain(Base, initial=State.IDLE, final=(State.DONE,)):
     def told(self, event: Outcome) -> None:  # type: ignore[override]
         self.services.told(event)
 
+    def tick(self, event: Tick) -> int:  # type: ignore[override]
+        return plain_body(self, event)
+
+    def answered(self, event: Answer) -> int:  # type: ignore[override]
+        return plain_body(self, event)
+
+    def heard(self, event: Terminated) -> None:  # type: ignore[override]
+        self.services.check_in(self.id, event)
+
+    def overdue(self, event: StateTimeout) -> None:  # type: ignore[override]
+        self.services.overdue(self.id, event)
+
 
 WAITING = frozenset({"yield", "slow", "late", "hang", "ask", "ask!", "gather", "self", "leak"})
 """What a script says that plain hooks leave out."""
 
-CLASSES = (Worker, Fragile, Retrying, Tight, Patient, DropsOldest, DropsNewest, Born, Plain)
+CLASSES = (Worker, Fragile, Escalating, Retrying, Tight, Patient, DropsOldest, DropsNewest, Born, Plain)

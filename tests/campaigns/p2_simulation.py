@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from actorfsm import Restart, Strategy, TimerScope
 from actorfsm.runtime.tasks import EAGER
 from tests.campaigns import ledger
 from tests.campaigns.p2_world import EVENTS, run_seed
@@ -77,6 +78,19 @@ REQUIRED: Final = (
     *("birth: Vetoed", "birth: HookFailed", "birth: InvalidData", "respawned", "events abandoned"),
     *("released", "released without its mail", "outcome sent to a machine", "callback called"),
     *("turns from the mailbox", "turns inside a plain ask", *(["turns inside an ask"] if EAGER else [])),
+    # the tree
+    *(f"{strategy} x {restart}" for strategy in Strategy for restart in Restart),
+    *("escalation to a parent", "escalation to the root", "escalation of the root"),
+    *("failed start", "failed restart", "hanging start", "system that did not start", "came to rest"),
+    "service that refuses to be cancelled",
+    # time and work
+    *("timer of the state fired", "timer of the state cancelled", "timer that comes again"),
+    *(f"timer of scope {scope} {end}" for scope in TimerScope for end in ("fired", "cancelled")),
+    *(f"job {end}" for end in ("finished", "failed", "too slow", "cancelled", "given up")),
+    *("job begun again", "job failed and nobody told", "blocking hook"),
+    # watch, suspend
+    *("Terminated delivered", "Terminated of one that was not there"),
+    *("outcome suspended", "outcome resumed", "suspended mail kept", "outcome job_failed"),
 )
 """What a campaign must reach, or it shows nothing: see `World.reached`."""
 

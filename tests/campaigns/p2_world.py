@@ -11,11 +11,11 @@ import asyncio
 import threading
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from actorfsm import ActorSystem, Event, Limits, Outcome, Record, StopReport
+from actorfsm import ActorSystem, Event, Limits, Outcome, Record, StopReport, Veto
 from actorfsm.errors import (
     ActorFSMError,
     AskCycle,
@@ -27,27 +27,32 @@ from actorfsm.errors import (
     Unsupported,
     WrongThread,
 )
-from actorfsm.testing.checker import Violation, check
+from actorfsm.testing.checker import OUTCOMES, Violation, check
 from actorfsm.testing.loop import SimLoop, observe
 from actorfsm.testing.simulation import SimulatedSystem, facts_of
+from tests.campaigns.p2_books import HELD, Books
 from tests.campaigns.p2_machines import (
     CLASSES,
     FAILS,
     GRACE_S,
-    KEPT,
     MAY_FAIL,
+    SCRIPTED,
     VETOES,
     WAITING,
+    Answer,
     Begin,
     Born,
     Finish,
     Fragile,
+    Heavy,
     Job,
     Later,
     Plain,
     Scripted,
+    Tick,
     Worker,
 )
+from tests.campaigns.p2_tree import ROOT, Planned, cannot_start, nodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,19 +71,11 @@ ACTS = (
     *("yield", "yield", "yield", "slow", "slow", "slow", "slow", "late", "hang"),
     *("ask", "ask", "ask", "ask", "ask!", "ask!", "gather", "self"),
     *("tell", "tell", "tell", "tell", "tell me", "own", "own", "chain", "stop", "leak"),
+    *("timer", "timer", "timer", "timer", "timer", "timer", "untimer", "job", "job", "job", "job", "unjob"),
+    *("watch", "watch", "watch", "watch", "unwatch"),
 )
 AFTERS = ("write", "tell", "value", "late", "hang", "ask", "slow", "slow", "yield", "cancel")
 SPAWNED = ({}, {}, {}, {}, {"birth": "veto"}, {"birth": "odd"}, {"count": "many"})
-
-
-@dataclass(slots=True)
-class Model:
-    """What a machine must be, folded from what was committed."""
-
-    state: str = ""
-    seq: int = 0
-    count: int = 0
-    log: list[int] = field(default_factory=list)
 
 
 class World:
@@ -89,7 +86,16 @@ class World:
         self.random = Random(f"p2 {seed}")
         self.reached: Counter[str] = Counter()
         self.violations: list[Violation] = []
-        self.models: dict[str, Model] = {}
+        self.books = Books(self.say, self.reached)
+        self.tree = Planned(self, self.random)
+        self.calm = False
+        """Whether nobody fails any more, nor begins anything."""
+        self.doom = asyncio.Event()
+        """Whether the root supervisor is to give up."""
+        self.failures: Counter[int] = Counter()
+        self.mended: set[int] = set()
+        self.suspended: dict[str, bool] = {}
+        """By id, whether the machine may still finish the event that it was handling."""
         self.working: dict[str, int] = {}
         self.in_after: dict[str, int] = {}
         self.begun: set[int] = set()
@@ -97,6 +103,7 @@ class World:
         self.numbers = 0
         self.records = 0
         self.outcomes = 0
+        self.spawned: list[str] = []
         self.ids: list[str] = []
         self.births = 0
         self.over = False
@@ -113,10 +120,13 @@ class World:
     def some_machine(self) -> str:
         return self.ids[int(self.random.random() * len(self.ids))]
 
+    def job(self) -> Job:
+        return Job(n=self.next_n())
+
     def child(self, parent: Scripted, cls: type[Scripted] = Job) -> Scripted:
         """Make an event that one event causes; the third generation does nothing more."""
         pick, n = self.random.random(), self.next_n()
-        if parent.hop >= 2 or pick < 0.4:
+        if parent.hop >= 2 or pick < 0.4 or self.calm:
             return cls(n=n, hop=parent.hop + 1)
         peer = self.some_machine()
         if pick < 0.75:
@@ -126,7 +136,9 @@ class World:
 
     def check_in(self, machine_id: str, event: Any) -> None:
         """A hook of a machine runs: no other event of it may be at work."""
-        n = event.n
+        n = number_of(event)
+        if machine_id not in self.working and not self.suspended.get(machine_id, True):
+            self.say("C31", f"{machine_id} begins {n} while it is suspended")
         if self.working.setdefault(machine_id, n) != n:
             self.say("C1", f"{machine_id} begins {n} while it handles {self.working[machine_id]}")
         if self.in_after.get(machine_id, n) != n:
@@ -159,6 +171,31 @@ class World:
             else:
                 self.say("C13", "a task that a hook left behind changed the machine")
 
+    def birth_of(self, machine_id: str) -> str:
+        """Say how a birth shall go; those of the tree are many, for they are born anew."""
+        if self.calm or machine_id not in self.tree.places:
+            return ""
+        return {0: "late", 1: "odd", 2: "veto"}.get(int(self.random.random() * 12), "")
+
+    def overdue(self, machine_id: str, event: Any) -> None:
+        """A machine was BUSY for too long."""
+        self.check_in(machine_id, event)
+        if self.calm:
+            return
+        match int(self.random.random() * 12):
+            case 0 | 1:
+                raise ValueError("the timeout was told to fail")
+            case 2:
+                raise Veto("not yet")
+            case _:
+                return
+
+    def job_begins(self, machine_id: str, job: int) -> None:
+        self.books.job_begins(machine_id, job)
+
+    def answer(self, job: int) -> Answer:
+        return Answer(n=self.next_n(), job=job, hop=1)
+
     def told(self, outcome: Outcome) -> None:
         self.reached["outcome sent to a machine"] += 1
 
@@ -166,62 +203,86 @@ class World:
 
     def __call__(self, record: Record) -> None:
         self.records += 1
-        machine_id, event = record.machine_id, record.event
+        if record.name not in OUTCOMES:
+            self._befell(record)
+            return
+        self.outcomes += 1
+        if record.duplicate:
+            return
+        name, machine_id, event, ends_turn = record.name, record.machine_id, record.event, False
+        if event.__class__ in SCRIPTED:
+            if not self.calm and event.n not in self.mended:  # then its script was not followed
+                explain(self, record, event)
+            if name == "failed" and event.__class__ is Tick:
+                self._mend(event.n)
+            if record.source is not None or name == "committed":
+                self.ended.add(event.n)
+        if self.working.get(machine_id) == number_of(event):
+            del self.working[machine_id]
+            ends_turn = True
+            if machine_id in self.suspended:
+                self.suspended[machine_id] = False
+        self.books.outcome(record, asyncio.get_running_loop().time(), ends_turn=ends_turn)
+
+    def _befell(self, record: Record) -> None:
+        """Follow what befell a machine, beside the outcomes of events."""
+        machine_id = record.machine_id
         match record.name:
             case "stopped":
-                self.models.pop(machine_id, None)
+                self.books.stopped(machine_id, record.reason, is_declared=machine_id in self.tree.places)
+                self.suspended.pop(machine_id, None)
                 self.working.pop(machine_id, None)
-                return
+            case "restarted":
+                self.books.restarted(record)
+            case "suspended":
+                self.suspended[machine_id] = bool(record.reason)
+            case "resumed":
+                self.suspended.pop(machine_id, None)
+            case "job_failed":
+                self.reached["job failed and nobody told"] += 1
+                self.books.job_failed(record)
             case "after_hook_failed":
                 self.in_after.pop(machine_id, None)
-                return
-            case "committed" | "vetoed" | "unhandled" | "failed" | "expired" | "dead_lettered":
-                pass
             case _:
-                return
-        self.outcomes += 1
-        if isinstance(event, Scripted):
-            if not record.duplicate:
-                explain(self, record, event)
-                if record.source is not None or record.name == "committed":
-                    self.ended.add(event.n)
-            if self.working.get(machine_id) == event.n:
-                del self.working[machine_id]
-        if record.name == "committed" and not record.duplicate:
-            self._fold(record, event)
+                pass
 
-    def _fold(self, record: Record, event: Any) -> None:
-        model = self.models.get(record.machine_id)
-        if model is None:
-            self.models[record.machine_id] = model = Model()
-        model.state, model.seq = record.target or "", record.seq
-        if isinstance(event, Scripted):
-            model.count += 1
-            model.log = (
-                [*model.log, -event.n, event.n][-KEPT:] if event.leaves else [*model.log, event.n][-KEPT:]
-            )
+    def _mend(self, n: int) -> None:
+        """Let what fails again and again succeed some day: the event of a timer comes again until then."""
+        self.failures[n] += 1
+        if self.failures[n] > (1 if n % 2 else 6):
+            self.mended.add(n)
 
     def look(self, system: SimulatedSystem[Any], machine_id: str) -> None:
         """A snapshot shows what was committed, no less and no more (C2)."""
         try:
             seen = system.snapshot(machine_id)
         except NoSuchMachine:
-            if machine_id in self.models:
+            if machine_id in self.books.models:
                 self.say("C2", f"{machine_id} is gone")
             return
-        model = self.models[machine_id]
+        model = self.books.of(machine_id)
+        if model is None:
+            self.say("C2", f"{machine_id} is there, and was never born")
+            return
         shown = (seen.state.name, seen.seq, seen.data["count"], seen.data["log"])
         if shown != (model.state, model.seq, model.count, model.log):
             self.say("C2", f"{machine_id} shows {shown}, committed is {model}")
 
 
+def number_of(event: Any) -> int:
+    """Return the number of an event; those that come of the runtime have none."""
+    return event.n if event.__class__ in SCRIPTED else 0
+
+
 def explain(world: World, record: Record, event: Scripted) -> None:
     """Say so if a script cannot have led to this outcome."""
-    name, plain = record.name, record.machine == "Plain"
+    name, plain = record.name, record.machine == "Plain" or event.__class__ is Heavy
+    if name == "committed" and not (event.body or event.enter or event.before or event.exit or event.guard):
+        return
     acts = (
         (event.before, event.exit, event.body, event.enter)
         if event.leaves
-        else (event.body, event.enter * isinstance(event, Begin))
+        else (event.body, event.enter * (event.__class__ is Begin))
     )
     acts = ["" if plain and act in WAITING else act for act in acts]
     place = 2 if event.leaves else 0
@@ -239,11 +300,11 @@ def explain(world: World, record: Record, event: Scripted) -> None:
     if name == "vetoed" and first not in VETOES:
         world.say("C3", f"{event!r} was vetoed by {record.hook}")
     if name == "failed" and first not in FAILS and not (event.leaves and event.guard in {"boom", "odd"}):
-        stopped = world.over and "stopped" in record.reason
+        stopped = (world.over and "stopped" in record.reason) or HELD in record.reason
         if not stopped and not any(act in MAY_FAIL for act in acts):
             world.say("C13", f"{event!r} failed: {record.reason}")
     if name == "unhandled" and record.source not in {"DONE", None}:
-        unknown = isinstance(event, Begin) or (isinstance(event, Finish) and record.source == "BUSY")
+        unknown = (event.__class__ is Begin) or (event.__class__ is Finish and record.source == "BUSY")
         if not unknown and event.guard != "no":
             world.say("C7", f"{event!r} was unhandled in {record.source}")
 
@@ -266,7 +327,7 @@ class Sender:
                 [self.give_up] * 9
                 + [self.repeat] * 8
                 + [self.contradict] * 2
-                + [self.look] * 6
+                + [self.look] * 4
                 + [self.rest] * 9
             ),
             *(
@@ -276,20 +337,23 @@ class Sender:
                 + [self.stop] * 2
                 + [self.release] * 5
             ),
-            *[self.other_thread],
+            *([self.suspend] * 3 + [self.resume] * 7),
         ]
 
-    async def run(self) -> None:
+    async def run(self, until: int = EVENTS) -> None:
         for _ in range(400):
-            if self.world.outcomes >= EVENTS:
+            if self.world.outcomes >= until:
                 return
-            operation = self.operations[int(self.random.random() * len(self.operations))]
+            pick = self.random.random()
+            if pick < 0.001:
+                await self.other_thread()
+            operation = self.operations[int(pick * len(self.operations))]
             await operation()
 
     def event(self) -> Scripted:
         rng, n = self.random, self.world.next_n()
         pick = rng.random()
-        cls: Any = Job if pick < 0.8 else Later if pick < 0.97 else Finish
+        cls: Any = Job if pick < 0.74 else Later if pick < 0.92 else Heavy if pick < 0.97 else Finish
         fields: dict[str, Any] = {}
         pick = rng.random()
         if pick > 0.45:
@@ -424,10 +488,10 @@ class Sender:
         """Bring a stopped machine back, or try one that is alive, or one whose birth fails."""
         world, rng = self.world, self.random
         data = SPAWNED[int(rng.random() * len(SPAWNED))]
-        dead = [machine_id for machine_id in world.ids if machine_id not in world.models]
+        dead = [machine_id for machine_id in world.spawned if machine_id not in world.books.models]
         machine_id = dead[0] if dead else world.some_machine()
         cls = KINDS[machine_id.rpartition("-")[0]]
-        known = machine_id in world.models
+        known = machine_id in world.books.models
         try:
             if rng.random() < 0.3:
                 await self.system.get_or_spawn(cls, machine_id, data=data)
@@ -466,6 +530,20 @@ class Sender:
             discard = self.random.random() < 0.4
             self.system.release(machine_id, discard=discard)
             self.world.reached["released without its mail" if discard else "released"] += 1
+
+    async def suspend(self) -> None:
+        """Hold a machine; but only some at a time, or nothing would happen any more."""
+        if len(self.system.suspended()) < 2:
+            try:
+                self.system.suspend(self.world.some_machine())
+            except NoSuchMachine:
+                return
+
+    async def resume(self) -> None:
+        for machine_id in self.system.suspended():
+            waits = self.system.inspect(machine_id).queued
+            self.system.resume(machine_id)
+            self.world.reached["suspended mail kept" if waits else "resumed"] += 1
 
     async def rest(self) -> None:
         await asyncio.sleep(self.random.random() ** 3 * 2)
@@ -517,10 +595,19 @@ class Result:
 
     def let_go(self) -> None:
         """Break the cycles of a system that nobody will look at again, so that it needs no garbage collector."""
-        if self.system is not None:
-            vars(self.system._parts).clear()
-            self.system.notes.clear()
-            self.system.trace.records.clear()
+        system = self.system
+        if system is None:
+            return
+        for thing in (*system.notes, *system.trace.records):
+            error = thing.error
+            while error is not None:
+                error.__traceback__ = None
+                error = error.__cause__ or error.__context__
+        vars(system._parts).clear()
+        system.notes.clear()
+        system.trace.records.clear()
+        system._root.children.clear()
+        self.system = None
 
 
 def run_seed(seed: int) -> Result:
@@ -539,6 +626,8 @@ async def scenario(seed: int) -> Result:
     """Run one seed to its end and judge it."""
     world = World(seed)
     rng = world.random
+    if rng.random() < 0.03:
+        await _fail_to_start(world)
     system: SimulatedSystem[Any] = SimulatedSystem(
         *CLASSES,
         services=world,
@@ -551,17 +640,22 @@ async def scenario(seed: int) -> Result:
             turns_per_step=rng.choice((1, 3, 128)),
             events_in_a_row=rng.choice((1, 8)),
             inline_depth=rng.choice((1, 2, 16)),
+            blocking_threads=rng.choice((1, 16)),
+            timers_per_step=rng.choice((1, 256)),
         ),
         on_quarantine=lambda machine_id, error: None,
+        children=world.tree.children,
+        root=ROOT,
     )
-    ending = rng.choice(("finish", "finish", "finish", "finish", "abandon", "abandon", "fail"))
+    ending = rng.choice(("finish", "finish", "rest", "rest", "rest", "abandon", "abandon", "fail", "give up"))
+    world.calm = True  # until all have started
     try:
         async with system:
             await _live(world, system)
             await _end(world, system, ending)
     except SystemFailed:
         world.reached["error SystemFailed"] += 1
-    if ending == "finish" and (system.report is None or not system.report.finished):
+    if ending in {"finish", "rest"} and (system.report is None or not system.report.finished):
         world.say("C19", f"the queues were not finished: {system.report}")
     await asyncio.sleep(60)  # hooks that refused to be cancelled end meanwhile
     _judge(world, system)
@@ -569,45 +663,55 @@ async def scenario(seed: int) -> Result:
     return Result(seed, world.outcomes, world.violations, world.reached, lines, system)
 
 
+async def _fail_to_start(world: World) -> None:
+    """Let a system of its own fail at its start."""
+    system: SimulatedSystem[Any] = SimulatedSystem(
+        Worker, services=world, children=cannot_start(world, world.random), check=False
+    )
+    try:
+        async with system:
+            world.say("C16", "a system has started, though one of its children has not")
+    except SystemFailed:
+        world.reached["system that did not start"] += 1
+    records = system.trace.records
+    world.violations += check(records, system.notes, facts=facts_of(system), stats=system.stats())
+
+
 async def _live(world: World, system: SimulatedSystem[Any]) -> None:
     rng = world.random
-    classes = [Worker, Fragile, Plain, Born, *rng.sample(CLASSES, 3 + int(rng.random() * 3))]
-    world.ids = [f"{cls.__name__}-{number}" for number, cls in enumerate(classes)]
-    for machine_id, cls in zip(world.ids, classes, strict=True):
+    classes = [Worker, Fragile, Plain, Born, *rng.sample(CLASSES, int(rng.random() * 3))]
+    world.spawned = [f"{cls.__name__}-{number}" for number, cls in enumerate(classes)]
+    world.ids = [*world.spawned, *world.tree.machines]
+    for machine_id, cls in zip(world.spawned, classes, strict=True):
         await system.spawn(cls, machine_id)
+    world.calm = False
     loop = asyncio.get_running_loop()
     tasks = [
-        loop.create_task(Sender(world, system, number).run(), name=f"sender {number}")
+        loop.create_task(Sender(world, system, number).run(EVENTS - 30), name=f"sender {number}")
         for number in range(SENDERS)
     ]
     for task in tasks:
         await task
+    await Sender(world, system, SENDERS).run()  # alone, so that not many more events come than are wanted
 
 
 async def _end(world: World, system: SimulatedSystem[Any], ending: str) -> None:
-    """Send a last wave and stop while it is under way."""
-    sender = Sender(world, system, SENDERS)
-    loop = asyncio.get_running_loop()
-    if ending == "finish":
-        for machine_id in system.quarantined():
-            system.release(machine_id)
+    """Come to rest; or send a last wave and stop while it is under way."""
+    sender = Sender(world, system, SENDERS + 1)
+    if ending in {"finish", "rest"}:
+        await _let_go_on(world, system, rests=ending == "rest")
         return
     world.over = True
-    tasks = [loop.create_task(sender.ask(), name=f"last {number}") for number in range(6)]
-    for _ in range(4):
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(sender.ask(), name=f"last {number}") for number in range(3)]
+    for _ in range(2):
         await sender.burst()
     await asyncio.sleep(0)
     if ending == "abandon":
         report: StopReport = await system.shutdown(queues="abandon")
         world.reached["events abandoned"] += report.abandoned
     else:
-        system._fail(RuntimeError("a task of the runtime died"))
-        try:
-            await asyncio.sleep(0)
-        except asyncio.CancelledError:
-            pass  # as `async with` would see it; it is the system's own, and ends there
-        else:
-            world.say("C17", "the body of `async with` was not woken by the failure")
+        await _fail(world, system, gives_up=ending == "give up")
     await sender.ask()
     for task in tasks:
         try:
@@ -616,12 +720,46 @@ async def _end(world: World, system: SimulatedSystem[Any], ending: str) -> None:
             world.say("C19", "an asker was cancelled by the shutdown")
 
 
+async def _fail(world: World, system: SimulatedSystem[Any], *, gives_up: bool) -> None:
+    """Let the system fail, and be woken by that."""
+    if gives_up:
+        world.doom.set()
+    else:
+        system._fail(RuntimeError("a task of the runtime died"))
+    try:
+        await asyncio.sleep(60 if gives_up else 0)
+    except asyncio.CancelledError:
+        pass  # as `async with` would see it; it is the system's own, and ends there
+    else:
+        world.say("C17", "the body of `async with` was not woken by the failure")
+
+
+async def _let_go_on(world: World, system: SimulatedSystem[Any], *, rests: bool) -> None:
+    """Let all go on that are held; then, perhaps, wait until everything has come that had to."""
+    world.calm = True
+    for machine_id in system.suspended():
+        system.resume(machine_id)
+    for machine_id in system.quarantined():
+        system.release(machine_id)
+    if not rests:
+        return
+    await asyncio.sleep(60)
+    for machine_id in system.quarantined():  # by what had begun before
+        system.release(machine_id)
+    await asyncio.sleep(60)
+    world.reached["came to rest"] += 1
+    world.books.all_came(asyncio.get_running_loop().time())
+    for node in nodes(system.tree()):
+        if node.restart == "permanent" and node.status not in {"running", "finished"}:
+            world.say("C16", f"{node.name} is {node.status}, and all is calm")
+
+
 def _judge(world: World, system: SimulatedSystem[Any]) -> None:
     records, stats = system.trace.records, system.stats()
     world.violations += check(
         records, system.notes, facts=facts_of(system), stats=stats, times=system.trace.times
     )
-    for machine_id in world.ids:
+    for machine_id in world.spawned:
         world.look(system, machine_id)
     if world.outcomes < EVENTS:
         world.say("P2", f"only {world.outcomes} events: the seed is too short")
@@ -643,6 +781,8 @@ def _count(world: World, system: SimulatedSystem[Any]) -> None:
             reached[f"after-hook: {type(record.error).__name__}"] += 1
         if record.duplicate:
             reached["duplicate"] += 1
+        if record.machine_id in world.tree.places or record.name == "escalated":
+            _count_of_the_tree(world, record)
     for note in system.notes:
         if note.error is not None:
             reached[f"error {type(note.error).__name__}"] += 1
@@ -656,3 +796,20 @@ def _count(world: World, system: SimulatedSystem[Any]) -> None:
     reached["turns inside an ask"] += stats.turns_eager
     reached["turns from the mailbox"] += stats.turns_queued
     reached["late replies"] += stats.late_replies
+
+
+def _count_of_the_tree(world: World, record: Record) -> None:
+    """Note what befell a child of the supervision tree."""
+    reached = world.reached
+    if record.name == "escalated":
+        above = world.tree.places.get(record.machine_id, ("",))[0]
+        ends_where = {"": "of the root", "system": "to the root"}.get(above, "to a parent")
+        reached[f"escalation {ends_where}"] += 1
+    if record.name != "child_failed":
+        return
+    parent, restart = world.tree.places[record.machine_id]
+    reached[f"{world.tree.strategies.get(parent, 'root')} x {restart}"] += 1
+    if "did not start" in record.reason:
+        reached["failed restart" if record.reason.startswith("did not start") else "failed start"] += 1
+        if "was not born after" in record.reason or "had not said" in record.reason:
+            reached["hanging start"] += 1
