@@ -198,9 +198,10 @@ class _TraceCheck:
 
     def _outcome(self, line: int, record: Record) -> None:
         life = self._lives.get(record.machine_id)
-        is_left = record.duplicate or record.name in {"expired", "dead_lettered"}
-        if life is None and is_left and record.source is not None:
-            life = self._stopped.get(record.machine_id)  # its supervisor holds it, and the mail with it
+        if life is None and (record.duplicate or record.name in {"expired", "dead_lettered"}):
+            held = self._stopped.get(record.machine_id)  # by its supervisor, and the mail with it
+            if held is not None and (record.incarnation, record.seq) == (held.incarnation, held.seq):
+                life = held
         if life is None:
             self._lives[record.machine_id] = life = _Life(record.machine)
         life.ended += 1
