@@ -78,6 +78,10 @@ class Books:
 
     # -- what hooks say -------------------------------------------------------------------------------------------
 
+    def attempt_begins(self, machine_id: str) -> None:
+        """Forget what hooks said in an attempt that failed: the event is tried again, perhaps with less to say."""
+        self._drafts.pop(machine_id, None)
+
     def will_start_timer(self, machine_id: str, name: str, n: int, after: float, scope: TimerScope) -> None:
         def apply(model: Model, now: float) -> None:
             self._end_timers(model, [name])

@@ -150,6 +150,7 @@ class Base(
     @before_transition
     async def check(self, old: State, new: State, event: Event) -> Any:
         self.services.check_in(self.id, event)
+        self.services.books.attempt_begins(self.id)
         if event.__class__ in SCRIPTED and event.before:
             return await act(self, event, event.before)
         return None
@@ -243,6 +244,8 @@ class Base(
 def write(machine: Any, event: Scripted) -> None:
     """The body's own work: what every commit must show, and no rollback."""
     machine.services.check_in(machine.id, event)
+    if not event.leaves:  # then this is the first hook of the turn
+        machine.services.books.attempt_begins(machine.id)
     log = machine.log
     log.append(event.n)
     del log[:-KEPT]
@@ -515,6 +518,7 @@ class Plain(Base, initial=State.IDLE, final=(State.DONE,)):
 
     def check(self, old: State, new: State, event: Event) -> Any:  # type: ignore[override]
         self.services.check_in(self.id, event)
+        self.services.books.attempt_begins(self.id)
         return plain_act(self, event, event.before) if event.__class__ in SCRIPTED and event.before else None
 
     def leave(self, old: State, new: State, event: Event) -> Any:  # type: ignore[override]

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from actorfsm import STAY, Event, Limits, Machine, NoSuchMachine, on_enter, postpone, transition
-from tests.campaigns.p2_world import run_seed
+from actorfsm.testing.simulation import SimulatedSystem
+from tests.campaigns.p2_machines import Job, Retrying
+from tests.campaigns.p2_world import World, run_seed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,6 +144,31 @@ def test_the_record_of_a_transition_into_a_final_state_comes_before_those_of_the
     sim(scenario)
 
 
-@pytest.mark.parametrize("seed", [2, 4, 535, 548, 636, 988, 991, 994])
+@pytest.mark.rule("C20")
+def test_what_a_hook_began_in_an_attempt_that_failed_does_not_count_in_the_next_one(
+    sim: Callable[..., None],
+) -> None:
+    """Seed 10955: the first attempt cancelled a timer, the second did not; the books took it for cancelled."""
+
+    async def scenario() -> None:
+        world = World(0)
+        world.ids = ["m"]
+        system: SimulatedSystem[Any] = SimulatedSystem(Retrying, services=world, trace=(world,))
+        async with system:
+            await system.spawn(Retrying, "m")
+            await system.ask("m", Job(n=33, body="timer"))
+            again = system.tell("m", Job(n=35, exit="untimer", body="value"))
+            await asyncio.sleep(0.01)
+            world.calm = True
+            assert (await again).kind == "committed"
+            await asyncio.sleep(5)
+            world.books.all_came(asyncio.get_running_loop().time())
+        assert world.reached["timer of scope named fired"] == 1
+        assert world.violations == []
+
+    sim(scenario)
+
+
+@pytest.mark.parametrize("seed", [2, 4, 535, 548, 636, 988, 991, 994, 10955])
 def test_a_seed_that_once_failed_is_green(seed: int) -> None:
     assert run_seed(seed).violations == []
