@@ -253,7 +253,11 @@ class _Run:
 
 
 class MachineChild(LiveChild):
-    """A machine that stands in the tree: born when its supervisor starts it, restarted with its mail."""
+    """A machine that stands in the tree: born when its supervisor starts it, restarted with its mail.
+
+    Attributes:
+        has_exited: Whether it ended normally, so that the next incarnation is born anew.
+    """
 
     def __init__(self, parts: Parts, spec: Child, parent: LiveSupervisor, kind: Kind) -> None:
         super().__init__(parts, spec.name, spec.restart, parent)
@@ -262,8 +266,7 @@ class MachineChild(LiveChild):
         self._start_timeout_s: Final = seconds(spec.start_timeout)
         self._shutdown_s: Final = seconds(spec.shutdown)
         self._actor: Actor | None = None
-        self._has_exited = False
-        """Whether it ended normally, so that the next incarnation is born anew."""
+        self.has_exited = False
         self._is_leaving = False
         """Whether the supervisor waits until the event at hand is done."""
         self._end_is_shown = False
@@ -274,7 +277,7 @@ class MachineChild(LiveChild):
     async def start(self) -> None:
         """Give birth to the machine, or let it go on from its last committed state with its mail."""
         actor = self._actor
-        if actor is None or self._has_exited or actor.node.parent is None:
+        if actor is None or self.has_exited or actor.node.parent is None:
             await self._give_birth()
         else:
             self.begin()
@@ -312,7 +315,7 @@ class MachineChild(LiveChild):
             jobs.cancel_all(actor)
             parts.watches.drop(actor)
             actor.node, actor.data = kind.root, data
-        self._has_exited = False
+        self.has_exited = False
         self.begin()
         envelope = Envelope(Spawn(), self.name, parts.ids.next_number(), parts.time())
         envelope.actor, envelope.machine_name = actor, kind.name
@@ -408,7 +411,7 @@ class MachineChild(LiveChild):
 
     def finished(self) -> None:
         """Follow the entry into a final state: a normal exit. A machine that is not born anew stays addressable."""
-        self._has_exited = True
+        self.has_exited = True
         if self.restart is Restart.PERMANENT and self._actor is not None and not self.parts.stopping:
             rare_of(self._actor).stop_reason = "finished"
         elif self.status in {"starting", "running"}:
@@ -422,7 +425,10 @@ class MachineChild(LiveChild):
             return True
         if self.restart is not Restart.PERMANENT or self.parts.stopping:
             return False
-        self._has_exited = True
+        if self.has_exited and self._end_is_shown:
+            rare.stop_reason = None  # it has stopped already, and waits for its next birth
+            return True
+        self.has_exited = True
         self.record("stopped", rare.stop_reason or "")
         if not actor.node.final:  # otherwise they were told when it finished
             self.parts.watches.ended(actor, "stopped")

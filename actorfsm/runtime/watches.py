@@ -61,7 +61,11 @@ class Watches:
         actor = self._parts.registry.actors.get(machine_id)
         if actor is None:
             return Terminated(machine_id=machine_id, incarnation=0, reason="unknown")
-        return _end_of(actor, "finished") if actor.node.final else None
+        if actor.node.final:
+            return _end_of(actor, "finished")
+        child = None if actor.rare is None else actor.rare.child
+        has_stopped = child is not None and child.has_exited  # and waits in its place for its next birth
+        return _end_of(actor, "stopped") if has_stopped else None
 
     def _waiting(self, watcher: Actor, machine_id: str) -> list[Envelope]:
         """Return the notices about an id that the watcher has not come to."""

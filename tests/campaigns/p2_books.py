@@ -110,7 +110,9 @@ class Books:
                 return
             other = self.models.get(peer)
             if other is None:
-                model.perhaps[peer] = None
+                # Watched already, the end is still to be told, or is in the mail: watching twice is one watch.
+                if peer not in model.watching and peer not in model.owed:
+                    model.perhaps[peer] = None
             elif other.state == "DONE":
                 model.owed[peer] = None
             else:

@@ -108,12 +108,12 @@ async def _serve(world: Any, system: Any, started: Any) -> None:
     """Be a service: what it does in this life comes from the seed."""
     random = world.random
     if not world.calm:
-        match int(random.random() * 12):
+        match int(random.random() * 24):
             case 0:
                 raise OSError("a service that does not start")
             case 1:
                 await asyncio.sleep(2 * START_S)
-            case 2 | 3:
+            case 2 | 3 | 4:
                 await asyncio.sleep(START_S / 3)
             case _:
                 pass

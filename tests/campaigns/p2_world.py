@@ -60,6 +60,9 @@ if TYPE_CHECKING:
 EVENTS = 200
 """At least so many events end in each seed."""
 
+LAST_WAVE = 5
+"""How many events there are at least in the wave that is sent before a system is stopped or fails."""
+
 SENDERS = 4
 KINDS = {cls.__name__: cls for cls in CLASSES}
 REFUSING = (*VETOES, *FAILS)
@@ -175,7 +178,7 @@ class World:
         """Say how a birth shall go; those of the tree are many, for they are born anew."""
         if self.calm or machine_id not in self.tree.places:
             return ""
-        return {0: "late", 1: "odd", 2: "veto"}.get(int(self.random.random() * 12), "")
+        return {0: "late", 1: "odd", 2: "veto"}.get(int(self.random.random() * 24), "")
 
     def overdue(self, machine_id: str, event: Any) -> None:
         """A machine was BUSY for too long."""
@@ -340,7 +343,7 @@ class Sender:
             *([self.suspend] * 3 + [self.resume] * 7),
         ]
 
-    async def run(self, until: int = EVENTS) -> None:
+    async def run(self, until: int) -> None:
         for _ in range(400):
             if self.world.outcomes >= until:
                 return
@@ -651,7 +654,7 @@ async def scenario(seed: int) -> Result:
     world.calm = True  # until all have started
     try:
         async with system:
-            await _live(world, system)
+            await _live(world, system, EVENTS if ending in {"finish", "rest"} else EVENTS - LAST_WAVE)
             await _end(world, system, ending)
     except SystemFailed:
         world.reached["error SystemFailed"] += 1
@@ -677,7 +680,7 @@ async def _fail_to_start(world: World) -> None:
     world.violations += check(records, system.notes, facts=facts_of(system), stats=system.stats())
 
 
-async def _live(world: World, system: SimulatedSystem[Any]) -> None:
+async def _live(world: World, system: SimulatedSystem[Any], until: int) -> None:
     rng = world.random
     classes = [Worker, Fragile, Plain, Born, *rng.sample(CLASSES, int(rng.random() * 3))]
     world.spawned = [f"{cls.__name__}-{number}" for number, cls in enumerate(classes)]
@@ -692,7 +695,9 @@ async def _live(world: World, system: SimulatedSystem[Any]) -> None:
     ]
     for task in tasks:
         await task
-    await Sender(world, system, SENDERS).run()  # alone, so that not many more events come than are wanted
+    await Sender(world, system, SENDERS).run(
+        until
+    )  # alone, so that not many more events come than are wanted
 
 
 async def _end(world: World, system: SimulatedSystem[Any], ending: str) -> None:

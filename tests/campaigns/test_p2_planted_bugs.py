@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 
 from tests.campaigns.p2_plants import PLANTS
@@ -9,6 +11,12 @@ from tests.campaigns.p2_world import run_seed
 
 BUDGET = 200
 """Of the 20,000 seeds of a build."""
+
+
+@cache
+def is_green(seed: int) -> bool:
+    """Return whether the contract is kept without a plant; asked once, for all are looked for in the same seeds."""
+    return run_seed(seed).violations == []
 
 
 @pytest.mark.parametrize("name", PLANTS)
@@ -24,5 +32,4 @@ def test_a_planted_bug_is_found(name: str) -> None:
     else:
         pytest.fail(f"{BUDGET} seeds did not find {name}")
     print(f"found after {len(tried)} seeds: {name}: {found[0]}")
-    for seed in tried:
-        assert run_seed(seed).violations == []
+    assert all(is_green(seed) for seed in tried)

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import Any
 
 import pytest
 
 from actorfsm import (
+    STAY,
     Child,
+    Event,
     HookFailed,
+    Machine,
     NoSuchMachine,
     Redelivery,
     Restart,
     RestartPolicy,
     Strategy,
     Supervisor,
+    Terminated,
+    transition,
 )
 from tests.contract.lamp import raising, times
 from tests.contract.paths import Path, Script, Style
@@ -25,6 +31,29 @@ from tests.contract.tree import PROMPT, Finish, Services, Steps, Work, settle, w
 ASYNC = Path(Style.ASYNC, inline=True)
 SLOW = RestartPolicy(max_restarts=5, first_delay_s=1, max_delay_s=1, jitter=0, within_s=20)
 """Leaves a second between a failure and the restart."""
+
+
+class Watch(Event):
+    pass
+
+
+class Post(Enum):
+    ON_DUTY = auto()
+    OFF_DUTY = auto()
+
+
+class Guard(Machine[Post], initial=Post.ON_DUTY, final=(Post.OFF_DUTY,)):
+    """Watches the machine "a"."""
+
+    @transition(Post.ON_DUTY, to=Post.OFF_DUTY)
+    async def finish(self, event: Finish) -> None: ...
+
+    @transition(Post.ON_DUTY, to=STAY)
+    async def begin(self, event: Watch) -> None:
+        self.watch("a")
+
+    @transition(Post.ON_DUTY, to=STAY)
+    async def lost(self, event: Terminated) -> None: ...
 
 
 @pytest.mark.rule("C16")
@@ -205,5 +234,56 @@ def test_a_birth_that_fails_after_the_system_has_begun_to_stop_is_not_put_back_f
             await system.shutdown(queues="abandon")
             stats = system.stats()
             assert (stats.balance, stats.outcomes["dead_lettered"], stats.in_flight) == (0, 1, 0)
+
+    sim(scenario)
+
+
+@pytest.mark.rule("C18")
+def test_a_watch_of_a_machine_that_has_stopped_and_waits_for_its_next_birth_ends_at_once(
+    sim: Callable[..., None],
+) -> None:
+    """Seed 18194: it was told of the end of the next incarnation instead."""
+
+    async def scenario() -> None:
+        steps = Steps()
+        children = [Child(worker_of(Style.ASYNC), "a"), Child(Guard, "b")]
+        async with ASYNC.system(children=children, services=Script(), trace=steps, root=SLOW) as system:
+            await system.stop("a")
+            await system.ask("b", Watch())
+            notice = await system.watch("a")
+            assert (notice.incarnation, notice.reason) == (0, "stopped")
+            await settle(0.5)
+            assert [record.machine_id for record in steps.records if record.event_type == "Terminated"] == [
+                "b"
+            ]
+            assert steps.times[-1] < 0.1
+            await settle(1)
+            await system.stop("a")
+            await settle()
+            assert [record.machine_id for record in steps.records if record.event_type == "Terminated"] == [
+                "b"
+            ]
+
+    sim(scenario)
+
+
+@pytest.mark.rule("C16")
+def test_a_machine_that_is_stopped_again_while_it_waits_for_its_next_birth_has_stopped_once(
+    sim: Callable[..., None],
+) -> None:
+    """Seed 18194: the trace had it stopped twice, and who watched it since was told of the same end."""
+
+    async def scenario() -> None:
+        steps = Steps()
+        children = [Child(worker_of(Style.ASYNC), "a")]
+        async with ASYNC.system(children=children, services=Script(), trace=steps, root=SLOW) as system:
+            await system.stop("a")
+            waiting = system.tell("a", Work(n=3))
+            await system.stop("a")
+            await settle(1.5)
+            assert steps.drain() == ["started a", "stopped a", "restarted a", "started a"]
+            assert (await waiting).kind == "committed"
+            await system.stop("a")
+            assert steps.drain() == ["stopped a"]
 
     sim(scenario)
