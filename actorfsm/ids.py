@@ -68,9 +68,13 @@ class EventIds:
     """Numbers for events, unique within a run, and their text."""
 
     def __init__(self, random: Random) -> None:
-        self.run_id: Final = f"{random.getrandbits(48):012x}"
+        self.run_id = f"{random.getrandbits(48):012x}"
         numbers: Iterator[int] = count(1)
         self.next_number: Final = numbers.__next__
+
+    def belong_to(self, owner: int) -> None:
+        """Make ids that no other owner of the same journal makes, even from the same seed."""
+        self.run_id = f"{self.run_id}.{owner}"
 
     def text(self, number: int) -> str:
         """Return the event id for a number of this run."""

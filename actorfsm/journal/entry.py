@@ -114,6 +114,7 @@ class Message:
         sender: Id of the machine that sent it.
         reply_to: Id of the machine that gets the outcome.
         attempt: How often it was delivered before.
+        has_own_id: Whether the sender chose the id, so that it is applied once.
     """
 
     event: Payload
@@ -124,6 +125,7 @@ class Message:
     sender: str | None = None
     reply_to: str | None = None
     attempt: int = 0
+    has_own_id: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +161,7 @@ class Pending:
         kind: An event to deliver, an event that the machine raised itself, an after-hook to run, or a job to begin.
         machine_id: Who has to do it: the receiver of an event, else the machine itself.
         message: The event; of a hook or a job the one that caused it.
-        note: What more a hook or a job needs, as JSON text.
+        note: What more a hook or a job needs, as JSON text; of an own event, how many led to it in a row.
     """
 
     key: str

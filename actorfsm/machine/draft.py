@@ -232,6 +232,13 @@ class Drafts:
         _set_turn(machine, turn)
         return machine
 
+    def showing(self, data: dict[str, Any]) -> Any:
+        """Return an instance that shows these fields and belongs to no turn."""
+        machine = self._make()
+        _set_fields(machine, data)
+        _set_turn(machine, CLOSED)
+        return machine
+
     def close(self, holder: _Holder) -> None:
         """End the instance that a turn holds."""
         machine = holder.machine

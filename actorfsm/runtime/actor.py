@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from actorfsm.runtime.jobs import Job
     from actorfsm.runtime.kind import Kind
     from actorfsm.runtime.mailbox import Mailbox
+    from actorfsm.runtime.recording import Track
     from actorfsm.runtime.supervised import MachineChild
     from actorfsm.runtime.timers import Timer
 
@@ -143,10 +144,12 @@ class Actor:
         timers: Its timers by name, as its last commit left them, or None.
         jobs: Its jobs by name, as its last commit left them, or None.
         rare: What few machines need, or None.
+        track: Where it stands in the journal, or None.
     """
 
     __slots__ = (
         *("data", "id", "incarnation", "jobs", "kind", "mailbox", "node", "rare", "seq", "status", "timers"),
+        "track",
     )
 
     def __init__(self, kind: Kind, machine_id: str, node: StateNode, data: dict[str, Any]) -> None:
@@ -161,6 +164,7 @@ class Actor:
         self.timers: dict[str, Timer] | None = None
         self.jobs: dict[str, Job] | None = None
         self.rare: Rare | None = None
+        self.track: Track | None = None
 
     @property
     def is_stopped(self) -> bool:
@@ -185,7 +189,10 @@ class Actor:
         if parts.sinks:
             turn.started_at = parts.time()
         reply: Any = None
+        recording = parts.recording
         try:
+            if recording is not None and await recording.is_done(turn):
+                return True
             # select, which is pure
             choice = select(self.node, event, machine)
             if not isinstance(choice, Transition):
@@ -222,6 +229,8 @@ class Actor:
                 data = kind.rules.at_commit_of_birth(draft)
             elif draft is not self.data:
                 data = kind.rules.at_commit(draft, turn.touched)
+            if recording is not None:
+                await recording.commit(turn, choice, data, reply)
             # believe: memory changes only after the commit
             self.node = choice.target
             self.data = data

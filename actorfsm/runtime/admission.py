@@ -134,6 +134,11 @@ class Admission:
         except TypeError:  # not even hashable: refused by name below
             actor = None
         if actor is None:
+            recovery = self._parts.recovery
+            if recovery is not None:
+                check_is_event(envelope.event, check_machine_id(envelope.machine_id))
+                if recovery.takes(envelope):
+                    return
             actor = self._give_birth(envelope)
         spec = actor.kind.events.get(envelope.event.__class__)
         if spec is None or spec.needs_care:
@@ -180,7 +185,7 @@ class Admission:
             self._refuse_class(kind, envelope)
         elif spec.mutable:
             envelope.event = copy_value(event)
-            if kind.options.redelivery.attempts:
+            if kind.options.redelivery.attempts or self._parts.has_journal:
                 envelope.as_sent = copy_value(event)
         elif spec.event_class in {StateTimeout, Terminated} and not envelope.of_runtime:
             how = (
@@ -259,11 +264,16 @@ class Admission:
         try:
             self.accept(envelope)
         except ActorFSMError as error:
-            counters.outgoing -= 1
-            counters.outcomes["dead_lettered"] += 1
-            envelope.outgoing = False
-            counters.refused -= 1
-            self.refuse(envelope, error)
+            self.return_to_sender(envelope, error)
+
+    def return_to_sender(self, envelope: Envelope, error: ActorFSMError) -> None:
+        """End a message of a machine that reaches nobody: a dead letter."""
+        counters = self._parts.counters
+        counters.outgoing -= 1
+        counters.outcomes["dead_lettered"] += 1
+        envelope.outgoing = False
+        counters.refused -= 1
+        self.refuse(envelope, error)
 
     def send_outcome(self, envelope: Envelope, outcome: Outcome) -> None:
         """Send an event's outcome to the machine that its sender named."""
@@ -291,6 +301,8 @@ class Admission:
         parts.counters.refused += 1
         parts.bury(envelope, str(error))
         refuse(envelope, error)
+        if parts.recording is not None:
+            parts.recording.undelivered(envelope, error)
         event_id = parts.event_id(envelope)
         if envelope.callback is not None or envelope.reply_to is not None:
             settlement = Settlement("dead_lettered", None, None, None, error, str(error), 0)
@@ -334,6 +346,9 @@ class Admission:
     def expire(self, envelope: Envelope) -> None:
         """Follow a deadline that has passed: an event not yet begun is removed, one being handled keeps its turn."""
         actor: Actor = envelope.actor
+        if actor is None and self._parts.recovery is not None and not envelope.settled:
+            self._parts.recovery.expire(envelope)
+            return
         if envelope.begun or envelope.settled:
             if envelope.waiter is not None and not envelope.waiter.done():
                 envelope.waiter.set_result(True)

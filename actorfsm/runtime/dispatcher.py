@@ -389,6 +389,8 @@ class Dispatcher:
 
     def interrupt(self, turn: Turn, why: str) -> None:
         """Cancel the running hook of a turn."""
+        if turn.is_committing:
+            return  # it has its settlement first (C2)
         task = self._task_of(turn)
         turn.interruption = why
         if turn.step is not None:

@@ -16,6 +16,7 @@ from actorfsm.errors import (
     AskTimeout,
     InvalidEvent,
     NoSuchMachine,
+    Unsupported,
     WrongThread,
 )
 from actorfsm.event import Event, Outcome, Spawn, TransitionRequested
@@ -202,6 +203,10 @@ class Door:
         turn = CURRENT.get()
         timeout_s = None if timeout is None else _within(timeout)
         if reply_to is not None:
+            if self._parts.has_journal:
+                raise Unsupported(
+                    "reply_to= is not stored yet: where there is a journal, let the machine tell the other one itself"
+                )
             check_machine_id(reply_to)
             if isinstance(event, Outcome):
                 raise InvalidEvent(
@@ -311,6 +316,11 @@ class Door:
     ) -> None:
         """Create a machine and wait until its birth is finished; see `ActorSystem.spawn`."""
         turn = CURRENT.get()
+        recovery = self._parts.recovery
+        if recovery is not None:
+            await recovery.ensure(check_machine_id(machine_id))
+            if event_id is not None and await recovery.was_spawned(machine_id, event_id):
+                return
         envelope = self.spawning.prepare(turn, kind, machine_id, data, event_id, headers)
         if turn is None:
             await self._answer(envelope, self._ask_timeout_s)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from actorfsm.errors import InvalidData, MachineStopped, Quarantined
+from actorfsm.errors import Fenced, InvalidData, MachineStopped, OutcomeUnknown, Quarantined
 from actorfsm.machine.options import Directive, backoff
 from actorfsm.runtime import jobs, perform, timers
 from actorfsm.runtime.actor import (
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from actorfsm.errors import ActorFSMError, HookFailed
+    from actorfsm.journal.entry import EntryKind, Status
     from actorfsm.machine.definition import Transition
     from actorfsm.runtime.envelope import Envelope
     from actorfsm.runtime.kind import Kind
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["DynamicSupervisor", "is_spawned", "rare_of"]
 
 
+_JOURNAL_PAUSE_S: Final = 1.0
 _HELD: Final = "is held by its supervisor"
 
 
@@ -233,6 +235,23 @@ class DynamicSupervisor:
         actor.mailbox.put_back(envelope)
         self._pause(actor, delay_s)
 
+    def try_again(self, turn: Turn, error: ActorFSMError) -> bool:
+        """Handle a promised event again after a pause, because the journal did not take its commit.
+
+        Returns:
+            Whether it will be; otherwise the machine is to end, and the journal keeps the event.
+        """
+        actor, envelope = turn.actor, turn.envelope
+        is_to_stop = actor.rare is not None and actor.rare.stop_reason is not None
+        if actor.status == STOPPED or is_to_stop or isinstance(error, Fenced | OutcomeUnknown):
+            return False
+        envelope.begun = False
+        self._parts.counters.in_flight -= 1
+        actor.mailbox = actor.mailbox or Mailbox()
+        actor.mailbox.put_back(envelope)
+        self._pause(actor, _JOURNAL_PAUSE_S)
+        return True
+
     # -- restart, backoff, quarantine ---------------------------------------------------------------------------
 
     def restart(self, actor: Actor, cause: BaseException) -> None:
@@ -258,6 +277,7 @@ class DynamicSupervisor:
         delay_s = pauses.next_pause_s(policy, now, self._parts.random)
         reason = f"after {type(cause).__name__}; resumes in {delay_s:.3g} s"
         self.record(actor, "restarted", reason, cause)
+        self._write(actor, "restarted")
         self._pause(actor, delay_s)
 
     def _pause(self, actor: Actor, delay_s: float) -> None:
@@ -294,6 +314,7 @@ class DynamicSupervisor:
         actor.status = QUARANTINED
         self._parts.counters.quarantines += 1
         self.record(actor, "quarantined", reason, cause)
+        self._write(actor, "quarantined", "quarantined")
         self._answer_asks_in_quarantine(actor)
         if self._parts.on_quarantine is not None:
             self._parts.on_quarantine(actor.id, cause)
@@ -321,6 +342,7 @@ class DynamicSupervisor:
             rare.backoff.clear()
         timers.forgive(actor)
         self.record(actor, "released", "without the events that were held" if discard else "", None)
+        self._write(actor, "released", "finished" if actor.node.final else "alive")
         if discard and actor.mailbox is not None:
             for envelope in actor.mailbox.drain():
                 error = Quarantined(
@@ -397,6 +419,7 @@ class DynamicSupervisor:
                 )
                 perform.end_undelivered(actor, envelope, error)
             actor.mailbox = None
+        self._write(actor, "stopped", "stopped")
         self._parts.registry.actors.pop(actor.id, None)  # last: until then what waits is accounted for
         if is_shown:
             self.record(actor, "stopped", reason, None)
@@ -460,6 +483,8 @@ class DynamicSupervisor:
 
     def adopt(self, actor: Actor) -> None:
         """Take a machine that is about to be born under supervision."""
+        if self._parts.recovery is not None:
+            self._parts.recovery.adopt(actor)
         if self._held is not None:
             self._hold(actor, self._held)
 
@@ -473,6 +498,7 @@ class DynamicSupervisor:
                 actor.incarnation += 1
                 self._parts.counters.restarts += 1
                 self.record(actor, "restarted", "with its supervisor", None)
+                self._write(actor, "restarted")
             self.go_on(actor)
 
     def give_up(self) -> None:
@@ -480,6 +506,11 @@ class DynamicSupervisor:
         held, self._held = self._held, None
         for actor in held or ():
             self.stop(actor, "is not started again")
+
+    def _write(self, actor: Actor, kind: EntryKind, status: Status | None = None) -> None:
+        """Let the journal have an entry of what befell a machine."""
+        if self._parts.recording is not None:
+            self._parts.recording.befell(actor, kind, status)
 
     def record(self, actor: Actor, name: str, reason: str, error: BaseException | None) -> None:
         """Let the trace have a record of a machine."""

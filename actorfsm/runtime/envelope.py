@@ -120,6 +120,10 @@ class Envelope:
     """The event as it was sent, where a hook could change it and it may be delivered again."""
     sender: Any = None
     """The turn that sent it, until that turn is over."""
+    promise: str | None = None
+    """Its key in the journal, if it was promised there: its outcome settles that."""
+    is_put_aside: bool = False
+    """Whether the journal has it among the postponed events of its machine."""
     timer: Timer | None = None
     """The timer that sent it, if one did."""
     job: Job | None = None

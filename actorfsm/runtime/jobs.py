@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from pydantic import BaseModel
 
 from actorfsm.clock import seconds
-from actorfsm.errors import InvalidEvent, JobGivenUp, MailboxFull
+from actorfsm.errors import InvalidEvent, JobGivenUp, MailboxFull, Unsupported
 from actorfsm.event import Event
 from actorfsm.ids import MAX_ID_LENGTH, is_name
 from actorfsm.machine.draft import Drafted
@@ -231,6 +231,11 @@ def start(  # noqa: PLR0917 -- as `Machine.start_job`, with the turn
 ) -> str:
     """Start a job with the commit of the turn, and return its name; see `Machine.start_job`."""
     actor = turn.actor
+    if actor.kind.parts.has_journal:
+        raise Unsupported(
+            "jobs are not stored yet: where there is a journal, do the work in a service that tells the machine",
+            machine_id=actor.id,
+        )
     _check_function(function, arguments)
     _check_answer(turn, "done", done, many=True)
     _check_answer(turn, "failed", failed, many=False)

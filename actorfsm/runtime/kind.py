@@ -38,4 +38,5 @@ class Kind:
         self.options: Final = definition.options
         self.capacity: Final = definition.options.mailbox.capacity
         self.root: Final = definition.root
-        self.is_plain: Final = definition.is_plain
+        # To wait for a journal takes a task.
+        self.is_plain: Final = definition.is_plain and not parts.has_journal

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from actorfsm.runtime.door import Door
     from actorfsm.runtime.envelope import Envelope
     from actorfsm.runtime.limits import Limits
+    from actorfsm.runtime.recording import Recording
+    from actorfsm.runtime.recovery import Recovery
     from actorfsm.runtime.registry import Registry
     from actorfsm.runtime.thread_pool import ThreadPool
     from actorfsm.runtime.timer_queue import TimerQueue
@@ -61,6 +63,11 @@ class Parts:
     timers: TimerQueue
     watches: Watches
     threads: ThreadPool
+    has_journal = False
+    recording: Recording | None = None
+    """What writes into the journal; None where there is none."""
+    recovery: Recovery | None = None
+    """What brings machines back from the journal, likewise."""
 
     def __init__(  # noqa: PLR0917 -- the composition root names every part once
         self,

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Interrupted",
+    "NotWritten",
     "after_hook_failed",
     "after_interruption",
     "committed",
@@ -56,6 +57,14 @@ __all__ = [
 
 class Interrupted(BaseException):
     """A hook came back although the runtime had cancelled it; what it returned does not count."""
+
+
+class NotWritten(BaseException):
+    """The journal did not do its part of a turn; `error` says why. No user code is to blame."""
+
+    def __init__(self, error: ActorFSMError) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 def refusal(step: Step, verdict: Any) -> BaseException:
@@ -104,10 +113,15 @@ def set_aside(turn: Turn, choice: Choice | None) -> None:
     """End the turn of an event that no transition took: postponed, or unhandled."""
     actor, envelope = turn.actor, turn.envelope
     turn.close()
+    recording = actor.kind.parts.recording
     if choice is None or envelope.timer is not None:
+        if recording is not None and actor.timers is not None:
+            timers.other_event_ended(actor)  # first, so that one entry says both
         settle_unhandled(actor, envelope, turn)
         if actor.timers is not None:
             timers.other_event_ended(actor)
+        if recording is not None:
+            recording.timers_ended(actor)
         if actor.node.parent is None:
             actor.kind.supervisor.birth_failed(actor)
         return
@@ -125,6 +139,8 @@ def set_aside(turn: Turn, choice: Choice | None) -> None:
     envelope.begun = False
     actor.kind.parts.counters.in_flight -= 1
     mailbox.postpone(envelope)
+    if recording is not None:
+        recording.postponed(actor, envelope)
 
 
 def roll_back(turn: Turn, error: BaseException) -> bool:
@@ -147,7 +163,9 @@ def roll_back(turn: Turn, error: BaseException) -> bool:
         actor.kind.parts.bury(envelope, "interrupted")
         settle(actor, envelope, "dead_lettered", turn.old, turn.new, reason="interrupted", turn=turn)
         raise error
-    if isinstance(error, Veto):
+    if isinstance(error, NotWritten):
+        _not_written(turn, error.error)
+    elif isinstance(error, Veto):
         by = turn.step.name if turn.step is not None else getattr(error, "by", "guard")
         reason = safe_text(error.reason)
         text = f"{actor.id}: {type(envelope.event).__name__} was refused by {by}" + (
@@ -160,6 +178,15 @@ def roll_back(turn: Turn, error: BaseException) -> bool:
     if actor.node.parent is None:
         actor.kind.supervisor.birth_failed(actor)
     return True
+
+
+def _not_written(turn: Turn, error: ActorFSMError) -> None:
+    """Answer an event that the journal did not take: nobody has failed. What was promised is tried again (C25)."""
+    actor, envelope = turn.actor, turn.envelope
+    is_promised = envelope.promise or envelope.is_put_aside or envelope.timer
+    if is_promised and actor.kind.supervisor.try_again(turn, error):
+        return
+    settle(actor, envelope, "failed", turn.old, turn.new, error=error, hook="commit", turn=turn)
 
 
 def failure_of(turn: Turn, error: BaseException) -> HookFailed:
@@ -410,6 +437,8 @@ def _conclude(actor: Actor, envelope: Envelope, settlement: Settlement) -> None:
     for twin in envelope.joined or ():
         settle_duplicate(actor, twin, settlement)
     envelope.joined = None
+    if parts.recording is not None:
+        parts.recording.ended(actor, envelope, settlement)
 
 
 def _call_back(actor: Actor, envelope: Envelope, outcome: Outcome) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from actorfsm.errors import ActorFSMError
     from actorfsm.runtime.parts import Parts
+    from actorfsm.runtime.recording import Recording
     from actorfsm.runtime.supervisor import LiveSupervisor
 
 __all__ = ["Shutdown", "StopReport"]
@@ -120,6 +121,8 @@ class Shutdown:
             await self._until(_is_at_rest, started_at + self._timeout_s)
         finished = self._finishes and _is_at_rest(parts)
         parts.dispatcher.close()
+        if parts.recovery is not None:
+            parts.recovery.close(self._error)
         parts.watches.close()
         abandoned_before = parts.counters.outcomes["dead_lettered"]
         self._end_everything()
@@ -137,6 +140,8 @@ class Shutdown:
             task.cancel()
         await self._until(_nothing_runs, loop.time() + grace_s)
         await self._until(_threads_are_answered, loop.time() + grace_s, patiently=True)  # they know by now
+        if parts.recording is not None:
+            await self._close_journal(parts.recording)
         stubborn = [name for task, name in parts.background.items() if not task.done()]
         unstopped = (*stubborn, *parts.threads.running)
         for turn in list(parts.detached):
@@ -152,6 +157,19 @@ class Shutdown:
             seconds=loop.time() - started_at,
             outcomes={str(kind): count for kind, count in parts.counters.outcomes.items()},
         )
+
+    async def _close_journal(self, recording: Recording) -> None:
+        """Let what is on its way be stored; then whoever waits for that ends."""
+        parts = self._parts
+        await self._until(lambda _: recording.is_written, parts.loop.time() + parts.limits.grace_s)
+        closing = start_task(recording.close(), parts.loop)
+        while not closing.done():
+            try:
+                await asyncio.wait([closing])
+            except asyncio.CancelledError:
+                self._hurries += 1
+        closing.result()
+        await self._until(_nothing_runs, parts.loop.time() + parts.limits.grace_s, patiently=True)
 
     async def _stop_tree(self) -> None:
         """Stop the supervision tree: each child within its deadline, so that it ends whoever is in a hurry."""

@@ -31,6 +31,7 @@ __all__ = [
     "cancel_all",
     "commit",
     "forgive",
+    "left_by",
     "other_event_ended",
     "settled",
     "start",
@@ -255,15 +256,20 @@ def _left_by(turn: Turn, choice: Transition) -> dict[str, Timer]:
 # -- afterwards --------------------------------------------------------------------------------------------------------
 
 
+def left_by(turn: Turn, choice: Transition) -> dict[str, Timer]:
+    """Return the table as the commit of a turn leaves it."""
+    if choice.target.final and not choice.stays:
+        return {}
+    return _left_by(turn, choice) if turn.timers is None else turn.timers
+
+
 def commit(turn: Turn, choice: Transition) -> None:
     """Let the commit of a turn start and cancel: the table of the turn is that of the machine now."""
     actor = turn.actor
     if actor.is_stopped:
         return  # the system went down meanwhile: nothing begins any more
     before = actor.timers or {}
-    table = _left_by(turn, choice) if turn.timers is None else turn.timers
-    if choice.target.final and not choice.stays:
-        table = {}
+    table = left_by(turn, choice)
     actor.timers = table or None
     for timer in before.values():
         if table.get(timer.name) is not timer:

@@ -81,6 +81,8 @@ class Turn:
     closed = False
     committed = False
     holds_machine = True
+    is_committing = False
+    """Whether the journal is at work for it: then it waits for the answer, whatever is cancelled (C2)."""
     started_at = 0.0
     machine: Machine[Any, Any]
     has_more_to_do = False

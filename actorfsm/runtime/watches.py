@@ -36,13 +36,17 @@ class Watches:
 
     def apply(self, watcher: Actor, changes: Iterable[tuple[str, bool]]) -> None:
         """Begin and take back watches, as a committed turn has said, in that order."""
+        recovery = self._parts.recovery
         for machine_id, begins in changes:
-            if begins:
-                self._begin(watcher, machine_id)
+            if begins and recovery is not None and machine_id not in self._parts.registry.actors:
+                recovery.watch(watcher, [machine_id])
+            elif begins:
+                self.begin(watcher, machine_id)
             else:
                 self._take_back(watcher, machine_id)
 
-    def _begin(self, watcher: Actor, machine_id: str) -> None:
+    def begin(self, watcher: Actor, machine_id: str) -> None:
+        """Begin a watch; if the machine has ended already, that is reported at once."""
         notice = self._known_end(machine_id)
         if notice is None:
             self._watchers.setdefault(machine_id, {})[watcher] = None

@@ -1,0 +1,477 @@
+"""Recovery: machines come back from the journal, each at its first event; what it brings waits behind it, in order.
+
+Recovery runs no user code: it makes an actor of what is stored. What was promised and not done is delivered at the
+start, before anything new; a machine with a timer is loaded when that is due. A machine of which something cannot be
+read is held, and the others run (C23, C27).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from itertools import groupby
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from actorfsm.errors import (
+    ActorFSMError,
+    EventIdConflict,
+    Expired,
+    InvalidData,
+    JournalCorrupt,
+    MailboxFull,
+    Quarantined,
+    SystemStopping,
+)
+from actorfsm.journal.entry import Pending
+from actorfsm.machine.timers import TimerScope
+from actorfsm.runtime import perform
+from actorfsm.runtime.actor import IDLE, QUARANTINED, STOPPED, Actor
+from actorfsm.runtime.dynamic_supervisor import rare_of
+from actorfsm.runtime.envelope import Envelope
+from actorfsm.runtime.mailbox import Mailbox
+from actorfsm.runtime.recording import Recording, Track, time_of_day
+from actorfsm.runtime.reply import refuse
+from actorfsm.runtime.tasks import start_task
+from actorfsm.runtime.timers import Timer
+from actorfsm.trace import Record
+
+if TYPE_CHECKING:
+    from asyncio import Future
+    from collections.abc import Iterable, Sequence
+
+    from actorfsm.journal.entry import Message, Recorded, StoredTimer
+    from actorfsm.journal.image import Image
+    from actorfsm.journal.protocol import Journal, Stored
+    from actorfsm.runtime.kind import Kind
+    from actorfsm.runtime.parts import Parts
+
+__all__ = ["Recovery"]
+
+_MOST_WAITING: Final = 10_000
+"""So many events wait for one machine to be loaded."""
+_EVER_US: Final = 2**62
+
+Item: TypeAlias = Envelope | Pending
+
+
+class _Loading:
+    """A machine that is being loaded: what waits for it, in order of arrival, and who."""
+
+    __slots__ = ("items", "waiters")
+
+    def __init__(self) -> None:
+        self.items: deque[Item] = deque()
+        self.waiters: list[Future[None]] = []
+
+
+class Recovery:
+    """Brings the machines of one system back.
+
+    Attributes:
+        broken: The machines that cannot be loaded, by id, with the reason.
+    """
+
+    def __init__(self, parts: Parts, journal: Journal, recording: Recording) -> None:
+        self._parts = parts
+        self._journal = journal
+        self._recording = recording
+        self._kinds = {kind.name: kind for kind in parts.registry.kinds.values()}
+        self._loading: dict[str, _Loading] = {}
+        self._arriving: str | None = None
+        """The id whose events come in now: if it is not alive, there is nothing to load."""
+        self._ended: dict[str, int] = {}
+        """Numbers of the last entries of machines that have stopped, until they are born anew."""
+        self._is_closed = False
+        self.broken: dict[str, ActorFSMError] = {}
+
+    # -- the start ------------------------------------------------------------------------------------------------------
+
+    async def begin(self) -> None:
+        """Deliver what was promised, let timers run, and show which machines are in quarantine."""
+        place = 0
+        while page := await self._journal.pending(after=place):
+            for place, pending in page:
+                self._of(pending.machine_id).items.append(pending)
+        after: tuple[int, str, str] | None = None
+        while due := await self._journal.timers(_EVER_US, after):
+            for timer in due:
+                self._wake_for(timer)
+            after = (due[-1].due_us, due[-1].machine_id, due[-1].name)
+        last = ""
+        while heads := await self._journal.machines(status="quarantined", after=last):
+            for head in heads:
+                self._of(head.machine_id)
+            last = heads[-1].machine_id
+
+    def _wake_for(self, timer: StoredTimer) -> None:
+        delay_s = (time_of_day(timer.due_us) - self._parts.clock.now()).total_seconds()
+        self._parts.timers.call_later(max(0.0, delay_s), self._wake, timer.machine_id)
+
+    def _wake(self, machine_id: str) -> None:
+        if machine_id not in self._parts.registry.actors and machine_id not in self.broken:
+            self._of(machine_id)
+
+    # -- events for machines that are not in memory -----------------------------------------------------------------------
+
+    def takes(self, envelope: Envelope) -> bool:
+        """Let an event wait for its machine to be loaded; return whether it does.
+
+        Raises:
+            Quarantined: The machine cannot be loaded.
+            MailboxFull: Too many wait.
+            SystemStopping: The system takes no more.
+        """
+        machine_id, event = envelope.machine_id, envelope.event
+        if machine_id == self._arriving:
+            return False
+        self._check_can_be_loaded(machine_id, event)
+        loading = self._of(machine_id)
+        is_exempt = envelope.promise is not None or envelope.of_runtime
+        if len(loading.items) >= _MOST_WAITING and not is_exempt:
+            raise MailboxFull(
+                f"{len(loading.items):,} events wait for {machine_id} to be loaded",
+                machine_id=machine_id,
+                event=event,
+            )
+        loading.items.append(envelope)
+        return True
+
+    def _check_can_be_loaded(self, machine_id: str, event: object = None) -> None:
+        if machine_id in self.broken:
+            raise Quarantined(
+                f"{machine_id} is quarantined, because it cannot be loaded: {self.broken[machine_id]}; when that is "
+                f"mended, `system.release({machine_id!r})` tries again",
+                machine_id=machine_id,
+                event=event,
+            ) from self.broken[machine_id]
+        if self._is_closed:
+            raise SystemStopping("the system has stopped", machine_id=machine_id, event=event)
+
+    async def ensure(self, machine_id: str) -> None:
+        """Load a machine if it is stored and alive.
+
+        Raises:
+            Quarantined: It cannot be loaded.
+        """
+        if machine_id in self._parts.registry.actors:
+            return
+        self._check_can_be_loaded(machine_id)
+        waiter: Future[None] = self._parts.loop.create_future()
+        self._of(machine_id).waiters.append(waiter)
+        await waiter
+        self._check_can_be_loaded(machine_id)
+
+    async def was_spawned(self, machine_id: str, event_id: str) -> bool:
+        """Return whether the machine was spawned with this event id in an earlier life of the system.
+
+        Raises:
+            EventIdConflict: The id belongs to another event.
+        """
+        actor = self._parts.registry.actors.get(machine_id)
+        if actor is not None and (
+            (actor.track is not None and actor.track.knows_all_ids)
+            or (actor.rare is not None and event_id in actor.rare.ids)
+        ):
+            return False
+        recorded = await self._journal.lookup(machine_id, event_id)
+        if recorded is not None and recorded.event_type != "Spawn":
+            raise EventIdConflict(
+                f"{machine_id} knows the event id {event_id!r} as another {recorded.event_type}",
+                machine_id=machine_id,
+            )
+        return recorded is not None
+
+    def watch(self, actor: Actor, machine_ids: Iterable[str]) -> None:
+        """Let a machine watch others, which are loaded first."""
+        task = start_task(self._watch(actor, list(machine_ids)), self._parts.loop)
+        self._parts.keep(task, f"the watches of {actor.id}")
+
+    async def _watch(self, actor: Actor, machine_ids: list[str]) -> None:
+        for machine_id in machine_ids:
+            try:
+                await self.ensure(machine_id)
+            except ActorFSMError:
+                continue  # it cannot be loaded now, so nobody knows that it has ended
+            track = actor.track
+            if track is not None and machine_id in track.watches and actor.status != STOPPED:
+                self._parts.watches.begin(actor, machine_id)
+
+    def adopt(self, actor: Actor) -> None:
+        """Take a machine that is about to be born; if its id was in use before, its entries go on."""
+        seq = self._ended.pop(actor.id, 0)
+        actor.track = Track(seq, knows_all_ids=seq == 0)
+
+    def expire(self, envelope: Envelope) -> None:
+        """Follow the deadline of an event whose machine is not yet loaded."""
+        loading = self._loading.get(envelope.machine_id)
+        if loading is None or envelope not in loading.items:
+            return
+        loading.items.remove(envelope)
+        error = Expired(
+            f"{envelope.machine_id} was not loaded when the deadline of {type(envelope.event).__name__} passed: it was "
+            "removed, it is surely not done",
+            machine_id=envelope.machine_id,
+            event=envelope.event,
+        )
+        self._turn_away(envelope, error)
+
+    def close(self, error: ActorFSMError) -> None:
+        """Load no more: the system is going down."""
+        self._is_closed = True
+        for machine_id in list(self._loading):
+            self._end(machine_id, error)
+
+    def release(self, machine_id: str) -> bool:
+        """Try again to load a machine at its next event; return whether it could not be."""
+        return self.broken.pop(machine_id, None) is not None
+
+    # -- loading ----------------------------------------------------------------------------------------------------------
+
+    def _of(self, machine_id: str) -> _Loading:
+        """Return the loading of a machine, begun now if it was not."""
+        loading = self._loading.get(machine_id)
+        if loading is None:
+            loading = self._loading[machine_id] = _Loading()
+            task = start_task(self._load(machine_id, loading), self._parts.loop)
+            self._parts.keep(task, f"{machine_id}, which is being loaded")
+        return loading
+
+    async def _load(self, machine_id: str, loading: _Loading) -> None:
+        try:
+            await self._recording.until_written(machine_id)
+            stored = await self._journal.load(machine_id)
+            if machine_id not in self._loading:
+                return  # the system is going down
+            actor = None if stored is None else self._revived(stored)
+            answers = await self._answers_of_the_dead(actor, loading)
+            self._finish(machine_id, loading, stored, actor, answers)
+        except asyncio.CancelledError:
+            self._end(machine_id, SystemStopping("the system stopped before the machine was loaded"))
+            raise
+        except (JournalCorrupt, InvalidData) as error:
+            self._hold(machine_id, error)
+        except ActorFSMError as error:
+            self._end(machine_id, error)
+        except Exception as error:  # noqa: BLE001 -- whatever it is, asks must not hang (C17)
+            self._parts.on_failure(error)
+
+    def _revived(self, stored: Stored) -> Actor:
+        """Return the actor that a machine's entries have left; it is not alive if they have ended.
+
+        Raises:
+            InvalidData: Its class is not there, or something of it no longer validates.
+        """
+        image = stored.image
+        kind = self._kinds.get(image.machine)
+        if kind is None:
+            raise InvalidData(
+                f"{image.machine_id} is a {image.machine}, and the system has no such class: give it to ActorSystem",
+                machine_id=image.machine_id,
+            )
+        values = self._recording.values(kind)
+        if image.data is None:
+            raise InvalidData(f"no data is stored of {image.machine_id}", machine_id=image.machine_id)
+        actor = Actor(kind, image.machine_id, values.node(image.state), values.data(image.data))
+        actor.seq, actor.incarnation = image.commits, image.incarnation
+        actor.track = track = Track(image.seq, image.status)
+        track.watches = dict.fromkeys(image.watches)
+        if image.status == "stopped":
+            actor.status = STOPPED
+            return actor
+        if image.status == "quarantined":
+            actor.status = QUARANTINED
+            rare_of(actor)
+        for name, timer in image.timers.items():
+            origin = self._envelope(kind, actor.id, timer.message)
+            revived = Timer(
+                actor, name, TimerScope[timer.scope], origin, None, time_of_day(timer.due_us)
+            )
+            revived.failures = timer.failures
+            track.timers[name] = (revived, timer.failures)
+        if image.postponed:
+            # The state may have changed since: they are tried again, and if it has not, wait again.
+            actor.mailbox = Mailbox()
+            actor.mailbox.released = deque(
+                self._envelope(kind, actor.id, message) for message in image.postponed
+            )
+            for envelope in actor.mailbox.released:
+                envelope.actor, envelope.accepted, envelope.is_put_aside = actor, True, True
+        return actor
+
+    def _envelope(self, kind: Kind, machine_id: str, message: Message) -> Envelope:
+        event = self._recording.values(kind).event(message.event)
+        envelope = Envelope(event, machine_id, self._parts.ids.next_number(), self._parts.time())
+        envelope.event_id, envelope.has_own_id = message.event_id, message.has_own_id
+        envelope.causation_id, envelope.correlation_id = message.causation_id, message.correlation_id
+        envelope.headers = dict(message.headers) or None
+        envelope.attempt = message.attempt
+        envelope.machine_name = kind.name
+        envelope.keeps_settlement = True
+        return envelope
+
+    async def _answers_of_the_dead(self, actor: Actor | None, loading: _Loading) -> dict[str, Recorded]:
+        """Return what a machine that has stopped answered to the event ids that are asked for again."""
+        known: dict[str, Recorded] = {}
+        if actor is None or actor.status != STOPPED:
+            return known
+        asked: set[str] = set()
+        while left := {
+            item.event_id for item in loading.items if isinstance(item, Envelope) and item.has_own_id
+        } - asked:
+            event_id = left.pop()
+            asked.add(event_id)
+            recorded = await self._journal.lookup(actor.id, event_id)
+            if recorded is not None:
+                known[event_id] = recorded
+        return known
+
+    # -- from here on nothing else happens in between -------------------------------------------------------------------------
+
+    def _finish(
+        self,
+        machine_id: str,
+        loading: _Loading,
+        stored: Stored | None,
+        actor: Actor | None,
+        answers: dict[str, Recorded],
+    ) -> None:
+        """Let the machine live, then let in what waits for it.
+
+        Raises:
+            InvalidData: Something of what was promised to it no longer validates.
+        """
+        alive = actor if actor is not None and actor.status != STOPPED else None
+        arrivals = [
+            (self._promised(item, alive), item.kind == "own") if isinstance(item, Pending) else (item, False)
+            for item in loading.items
+        ]
+        self._loading.pop(machine_id, None)
+        events = [envelope for envelope, is_own in arrivals if not is_own]
+        if alive is not None and stored is not None:
+            self._settle_in(alive, stored.image, [envelope for envelope, is_own in arrivals if is_own])
+        elif stored is not None:
+            self._ended[machine_id] = stored.head.seq
+        self._arriving = machine_id
+        try:
+            for envelope in events:
+                if alive is None and actor is not None and envelope.event_id in answers:
+                    self._answer_for_the_dead(actor, envelope, answers[envelope.event_id])
+                else:
+                    self._arrive(envelope)
+        finally:
+            self._arriving = None
+        _wake(loading.waiters)
+
+    def _promised(self, pending: Pending, actor: Actor | None) -> Envelope:
+        """Return a promised message as an envelope.
+
+        Raises:
+            InvalidData: Nobody takes it.
+        """
+        kinds = list(self._kinds.values()) if actor is None else [actor.kind]
+        takers = [kind for kind in kinds if self._recording.values(kind).takes(pending.message.event)]
+        kind = (takers or kinds)[0]
+        envelope = self._envelope(kind, pending.machine_id, pending.message)
+        envelope.machine_name = "" if actor is None else kind.name
+        envelope.promise = pending.key
+        envelope.own_depth = int(pending.note or 0)
+        return envelope
+
+    def _settle_in(self, actor: Actor, image: Image, own: list[Envelope]) -> None:
+        parts, track = self._parts, actor.track
+        assert track is not None  # noqa: S101 -- it was revived
+        parts.registry.actors[actor.id] = actor
+        if own:
+            actor.mailbox = actor.mailbox or Mailbox()
+            actor.mailbox.own = deque(_as_raised(own))
+            for envelope in own:
+                envelope.actor, envelope.accepted = actor, True
+        mailbox = actor.mailbox
+        if mailbox is not None:
+            parts.counters.accepted += mailbox.waiting
+            for envelope in mailbox.released or ():
+                if envelope.has_own_id:
+                    rare_of(actor).remember(envelope, actor.kind.options.remembered_ids)
+            if actor.status == IDLE:
+                parts.dispatcher.make_ready(actor)
+        timers = [timer for timer, _ in track.timers.values()]
+        actor.timers = {timer.name: timer for timer in timers} or None
+        for timer in sorted(timers, key=lambda timer: image.timers[timer.name].due_us):
+            timer.arm()
+        if track.watches:
+            self.watch(actor, track.watches)
+
+    def _arrive(self, envelope: Envelope) -> None:
+        """Let in what has waited."""
+        parts = self._parts
+        if envelope.promise is not None and not envelope.outgoing:  # it comes from an earlier life of the system
+            parts.admission.deliver(envelope)
+            return
+        try:
+            parts.admission.accept(envelope)
+        except ActorFSMError as error:
+            self._turn_away(envelope, error)
+
+    def _answer_for_the_dead(self, actor: Actor, envelope: Envelope, recorded: Recorded) -> None:
+        counters = self._parts.counters
+        try:
+            settlement = self._recording.settlement_of(actor, envelope, recorded)
+        except ActorFSMError as error:
+            self._turn_away(envelope, error)
+            return
+        if envelope.promise is None:
+            counters.accepted += 1
+        envelope.actor, envelope.accepted = actor, True
+        perform.settle_duplicate(actor, envelope, settlement)
+
+    def _turn_away(self, item: Item, error: ActorFSMError) -> None:
+        if isinstance(item, Pending):
+            return  # the journal keeps it
+        admission, counters = self._parts.admission, self._parts.counters
+        if isinstance(error, Quarantined | InvalidData):
+            item.promise = None  # the journal keeps it until the machine can be loaded
+        if item.outgoing:
+            admission.return_to_sender(item, error)
+        elif item.is_ask:
+            counters.refused += 1
+            refuse(item, error)
+        else:
+            admission.refuse(item, error)
+
+    def _end(self, machine_id: str, error: ActorFSMError) -> None:
+        """End the loading of a machine without it."""
+        loading = self._loading.pop(machine_id, None)
+        if loading is not None:
+            for item in loading.items:
+                self._turn_away(item, error)
+            _wake(loading.waiters)
+
+    def _hold(self, machine_id: str, error: ActorFSMError) -> None:
+        """Hold a machine that cannot be loaded; an operator is told, and the others run."""
+        parts = self._parts
+        self.broken[machine_id] = error
+        parts.counters.quarantines += 1
+        if parts.sinks:
+            parts.emit_outside(
+                Record("quarantined", "", machine_id, reason=f"cannot be loaded: {error}", error=error)
+            )
+        if parts.on_quarantine is not None:
+            parts.on_quarantine(machine_id, error)
+        refusal = Quarantined(
+            f"{machine_id} is quarantined, because it cannot be loaded: {error}", machine_id=machine_id
+        )
+        refusal.__cause__ = error
+        self._end(machine_id, refusal)
+
+
+def _as_raised(own: Sequence[Envelope]) -> Iterable[Envelope]:
+    """Yield own events in the order in which they were to be handled: the newest turn's first, each in its order."""
+    turns = [list(group) for _, group in groupby(own, key=lambda envelope: envelope.causation_id)]
+    for group in reversed(turns):
+        yield from group
+
+
+def _wake(waiters: list[Future[None]]) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)
