@@ -36,10 +36,12 @@ from actorfsm.testing.tree_laws import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+    from os import PathLike
     from types import TracebackType
 
     from actorfsm.clock import Clock, Duration
     from actorfsm.event import Event, Outcome
+    from actorfsm.journal.protocol import Journal
     from actorfsm.machine.machine import Machine
     from actorfsm.machine.options import RestartPolicy
     from actorfsm.runtime.child import Declared
@@ -138,6 +140,8 @@ class SimulatedSystem(ActorSystem[ServicesT], Generic[ServicesT]):
         children: As for `ActorSystem`.
         strategy: As for `ActorSystem`.
         root: As for `ActorSystem`.
+        journal: As for `ActorSystem`.
+        durability: As for `ActorSystem`.
         check: Whether the end of `async with` judges what happened.
 
     Attributes:
@@ -162,6 +166,8 @@ class SimulatedSystem(ActorSystem[ServicesT], Generic[ServicesT]):
         children: Iterable[Declared] = (),
         strategy: Strategy = Strategy.ONE_FOR_ONE,
         root: RestartPolicy | None = None,
+        journal: str | PathLike[str] | Journal | None = None,
+        durability: str = "full",
         check: bool = True,
     ) -> None:
         self.trace: Final = Trace()
@@ -183,6 +189,8 @@ class SimulatedSystem(ActorSystem[ServicesT], Generic[ServicesT]):
             children=children,
             strategy=strategy,
             root=root,
+            journal=journal,
+            durability=durability,
         )
 
     async def __aenter__(self) -> SimulatedSystem[ServicesT]:
