@@ -416,6 +416,11 @@ class Dispatcher:
         """Whether no machine has or wants a turn."""
         return not self._ready and not self.workers
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it gives no more turns."""
+        return self._closed
+
     def close(self) -> None:
         """Give no more turns."""
         self._closed = True

@@ -320,8 +320,8 @@ class Recording:
             return
         if not (envelope.promise or envelope.is_put_aside or envelope.timer or _is_notice(envelope)):
             return
-        error = settlement.error
-        if isinstance(error, SystemStopping | SystemFailed | JournalError) or settlement.reason == "interrupted":
+        is_kept = isinstance(settlement.error, SystemStopping | SystemFailed | JournalError)
+        if is_kept or settlement.reason == "interrupted" or self._parts.dispatcher.is_closed:
             return  # the journal keeps it for the next system
         dead: tuple[DeadMessage, ...] = ()
         if settlement.kind == "dead_lettered" and not settlement.duplicate:

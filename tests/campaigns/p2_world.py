@@ -478,7 +478,7 @@ class Sender:
                 await self._ask("two words", self.event())
             case 4:
                 try:
-                    ActorSystem(Worker, journal="orders.db")
+                    ActorSystem(Worker, journal="redis://orders")
                 except Unsupported:
                     world.reached["error Unsupported"] += 1
             case _:

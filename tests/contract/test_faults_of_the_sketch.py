@@ -823,7 +823,7 @@ asyncio.run(main())
 
 def test_a_journal_is_not_silently_left_out() -> None:
     with pytest.raises(Unsupported, match="journal"):
-        ActorSystem(ORDER[Style.ASYNC], journal="orders.db")
+        ActorSystem(ORDER[Style.ASYNC], journal="redis://orders")
 
 
 @pytest.mark.rule("C3")

@@ -1,0 +1,314 @@
+"""C2, C25, C26, C27 with a journal: what a turn answers when the journal does not do its part."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Any
+
+import pytest
+
+from actorfsm import (
+    STAY,
+    ActorSystem,
+    Child,
+    Event,
+    Fenced,
+    HookFailed,
+    JournalFull,
+    Machine,
+    NotStored,
+    OutcomeUnknown,
+    Quarantined,
+    SystemFailed,
+    Unsupported,
+    transition,
+)
+from actorfsm.journal.entry import Batch
+from actorfsm.journal.memory import MemoryJournal, MemoryStore
+from actorfsm.testing import SimulatedSystem
+from tests.contract.durable import Note, Order, Pay, Remind, S, Send, in_memory
+
+SEEDS = range(2)
+
+
+class Slow(MemoryJournal):
+    """Needs a while for each commit; what it is asked meanwhile waits its turn."""
+
+    takes_s = 100.0
+
+    def append(self, batch: Batch) -> asyncio.Future[None]:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[None] = loop.create_future()
+
+        def store() -> None:
+            super(Slow, self).append(batch).add_done_callback(lambda done: _pass_on(done, answer))
+
+        loop.call_later(self.takes_s, store)
+        return answer
+
+
+class Unsure(MemoryJournal):
+    """Does not know for a while what became of a commit."""
+
+    knows = False
+    asked = 0
+
+    async def settle(self, batch: Batch) -> bool:
+        self.asked += 1
+        if not self.knows:
+            raise OutcomeUnknown("still unknown")
+        return await super().settle(batch)
+
+
+def _pass_on(done: asyncio.Future[None], answer: asyncio.Future[None]) -> None:
+    error = done.exception()
+    if error is None:
+        answer.set_result(None)
+    else:
+        answer.set_exception(error)
+
+
+def _fate_once(store: MemoryStore, fate: Any) -> None:
+    fates = iter([fate])
+    store.fate = lambda: next(fates, "stored")
+
+
+@pytest.mark.rule("C23")
+def test_the_reply_leaves_when_the_commit_is_stored_and_memory_changes_then(sim: Callable[..., None]) -> None:
+    async def scenario() -> None:
+        journal = Slow()
+        journal.takes_s = 0
+        async with SimulatedSystem(Order, journal=journal) as system:
+            order = await system.spawn(Order, "o")
+            journal.takes_s = 2.0
+            asking = asyncio.ensure_future(order.ask(Pay(amount=5)))
+            await system.clock.advance(1.5)
+            assert not asking.done()
+            assert order.snapshot().state is S.OPEN
+            await system.clock.advance(1)
+            assert await asking == 5
+            assert order.snapshot().state is S.PAID
+
+    sim(scenario, seeds=SEEDS)
+
+
+@pytest.mark.rule("C2")
+def test_neither_a_deadline_nor_a_cancel_nor_a_stop_ends_a_commit_before_its_settlement(
+    sim: Callable[..., None],
+) -> None:
+    async def scenario() -> None:
+        journal = Slow()
+        journal.takes_s = 0
+        async with SimulatedSystem(Order, journal=journal) as system:
+            order = await system.spawn(Order, "o")
+            journal.takes_s = 100.0  # longer than any deadline
+            asking = asyncio.ensure_future(order.ask(Pay(amount=5)))
+            receipt = order.tell(Pay(amount=5))
+            await system.clock.advance(1)
+            asking.cancel()
+            journal.takes_s = 0
+            await system.stop("o")
+            assert asking.cancelled()
+            assert (await receipt).kind == "dead_lettered"
+            assert [record.name for record in system.trace.of("o")] == [
+                *("committed", "committed", "dead_lettered", "stopped")
+            ]
+
+    sim(scenario, seeds=SEEDS)
+
+
+@pytest.mark.rule("C25")
+@pytest.mark.parametrize("fate", ["not stored", "full"])
+def test_what_is_not_stored_is_answered_so_and_the_machine_is_as_it_was(
+    sim: Callable[..., None], fate: Any
+) -> None:
+    async def scenario() -> None:
+        lives = in_memory()
+        async with lives.begin(check=True) as system:
+            order = await system.spawn(Order, "o")
+            before = order.snapshot()
+            _fate_once(lives.store, fate)
+            with pytest.raises(JournalFull if fate == "full" else NotStored):
+                await order.ask(Pay(amount=5), event_id="pay")
+            assert order.snapshot() == before
+            assert system.stats().restarts == 0
+            assert await order.ask(Pay(amount=5), event_id="pay") == 5
+        async with lives.begin() as system:
+            assert await system.ask("o", Pay(amount=1)) == 6
+
+    sim(scenario, seeds=SEEDS)
+
+
+@pytest.mark.rule("C25")
+def test_a_promised_message_that_could_not_be_committed_is_tried_again(sim: Callable[..., None]) -> None:
+    async def scenario() -> None:
+        lives = in_memory()
+        async with lives.begin(check=True) as system:
+            sender, _ = await system.spawn(Order, "a"), await system.spawn(Order, "b")
+            system.suspend("b")
+            await sender.ask(Send(to="b", text="x"))
+            await sender.ask(Remind(after=5))
+            _fate_once(lives.store, "full")
+            system.resume("b")
+            await system.clock.advance(3)
+            assert system.snapshot("b").data["notes"] == ("x",)
+            _fate_once(lives.store, "full")
+            await system.clock.advance(6)
+            assert system.snapshot("a").data["notes"] == ("reminder",)
+        assert lives.store.pending == {}
+        assert lives.store.timers == {}
+
+    sim(scenario, seeds=SEEDS)
+
+
+@pytest.mark.rule("C25")
+@pytest.mark.parametrize("stored", [True, False])
+def test_while_a_commit_is_unknown_the_asker_knows_that_and_the_machine_takes_no_event(
+    sim: Callable[..., None], stored: bool
+) -> None:
+    async def scenario() -> None:
+        store = MemoryStore()
+        journal = Unsure(store)
+        async with SimulatedSystem(Order, journal=journal, check=False) as system:
+            order = await system.spawn(Order, "o")
+            _fate_once(store, "unknown, stored" if stored else "unknown, not stored")
+            with pytest.raises(OutcomeUnknown):
+                await order.ask(Pay(amount=5), event_id="pay")
+            receipt = order.tell(Note(text="x"))
+            await system.clock.advance(5)
+            assert order.snapshot().state is S.OPEN
+            assert journal.asked > 2
+            assert system.stats().queued == 1
+            journal.knows = True
+            await system.clock.advance(5)
+            assert (await receipt).kind == "committed"
+            assert order.snapshot().state is (S.PAID if stored else S.OPEN)
+            assert await order.ask(Pay(amount=5), event_id="pay") == 5
+
+    sim(scenario, seeds=SEEDS)
+
+
+@pytest.mark.rule("C26")
+def test_who_was_taken_over_is_fenced_and_answers_nobody_as_if_it_were_not(sim: Callable[..., None]) -> None:
+    async def scenario() -> None:
+        lives = in_memory()
+        with pytest.raises(SystemFailed) as caught:
+            async with lives.begin() as old:
+                await old.spawn(Order, "o")
+                async with lives.begin() as new:
+                    assert await new.ask("o", Pay(amount=1)) == 1
+                    with pytest.raises((Fenced, SystemFailed)):
+                        await old.ask("o", Pay(amount=100))
+                await asyncio.sleep(10)
+        assert isinstance(caught.value.__cause__, Fenced)
+        async with lives.begin() as system:
+            assert await system.ask("o", Pay(amount=1)) == 2
+
+    sim(scenario, seeds=SEEDS)
+
+
+@pytest.mark.rule("C27")
+def test_a_machine_with_a_changed_entry_is_held_and_the_others_run(sim: Callable[..., None]) -> None:
+    async def scenario() -> None:
+        lives, told = in_memory(), []
+        async with lives.begin() as system:
+            for name in ("a", "b"):
+                await (await system.spawn(Order, name)).ask(Pay(amount=1))
+        rows = lives.store.rows["a"]
+        sound = rows[1]
+        rows[1] = sound._replace(body=sound.body.replace('"paid\\":1', '"paid\\":9'))
+        assert rows[1] != sound
+        async with lives.begin(on_quarantine=lambda who, error: told.append((who, type(error)))) as system:
+            with pytest.raises(Quarantined, match="entry 2 of a is not what was written"):
+                await system.ask("a", Pay(amount=1))
+            assert await system.ask("b", Pay(amount=1)) == 2
+            assert system.quarantined() == ["a"]
+            await system.clock.advance(1)
+            assert [who for who, _ in told] == ["a"]
+            with pytest.raises(Quarantined):
+                await system.tell("a", Pay(amount=1)).accepted()
+            rows[1] = sound
+            system.release("a")
+            assert await system.ask("a", Pay(amount=1)) == 2
+
+    sim(scenario, seeds=SEEDS)
+
+
+@pytest.mark.rule("C28")
+def test_a_machine_whose_class_or_state_is_not_there_is_held(sim: Callable[..., None]) -> None:
+    class Other(Machine[S, Any], initial=S.OPEN, final=(S.PAID, S.LATE, S.SHIPPED)):
+        @transition(S.OPEN, to=S.PAID)
+        async def pay(self, event: Pay) -> int:
+            return 0
+
+    async def scenario() -> None:
+        lives = in_memory()
+        async with lives.begin() as system:
+            await system.spawn(Order, "o")
+        async with lives.begin(Other) as system:
+            with pytest.raises(Quarantined, match="o is a Order, and the system has no such class"):
+                await system.ask("o", Pay(amount=1))
+
+    sim(scenario, seeds=SEEDS)
+
+
+class T(Enum):
+    A = auto()
+    B = auto()
+
+
+class Keep(Event[Any]):
+    value: Any
+
+
+class Stop(Event[None]):
+    pass
+
+
+class Keeper(Machine[T, Any], initial=T.A, final=(T.B,)):
+    value: Any = None
+    jobs: int = 0
+
+    @transition(T.A, to=STAY)
+    async def keep(self, event: Keep) -> Any:
+        if event.value == "job":
+            self.start_job(asyncio.sleep, 1)
+        self.value = object() if event.value == "object" else event.value
+        return None
+
+    @transition(T.A, to=T.B)
+    async def stop_it(self, event: Stop) -> None: ...
+
+
+@pytest.mark.rule("C28")
+def test_what_would_not_come_back_as_it_was_is_refused_before_it_is_stored(sim: Callable[..., None]) -> None:
+    async def scenario() -> None:
+        async with in_memory().begin(Keeper) as system:
+            keeper = await system.spawn(Keeper, "k")
+            for value in ("object", {1, 2}, (1, 2)):
+                with pytest.raises(HookFailed, match="cannot be stored"):
+                    await keeper.ask(Keep(value=value))
+            assert keeper.snapshot().seq == 1
+            await keeper.ask(Keep(value={"a": [1, None]}))
+
+    sim(scenario, seeds=SEEDS)
+
+
+def test_what_is_not_stored_yet_is_refused_where_it_is_asked_for(sim: Callable[..., None]) -> None:
+    with pytest.raises(Unsupported, match="children="):
+        ActorSystem(journal=MemoryJournal(), children=[Child(Order, "o")])
+
+    async def scenario() -> None:
+        async with in_memory().begin(Keeper) as system:
+            keeper = await system.spawn(Keeper, "k")
+            with pytest.raises(HookFailed) as caught:
+                await keeper.ask(Keep(value="job"))
+            assert isinstance(caught.value.__cause__, Unsupported)
+            with pytest.raises(Unsupported, match="spawn_many"):
+                await system.spawn_many(Keeper, ["x"])
+            with pytest.raises(Unsupported, match="reply_to="):
+                keeper.tell(Keep(value=1), reply_to="k")
+
+    sim(scenario, seeds=SEEDS)
