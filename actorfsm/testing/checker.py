@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel
 
-from actorfsm.errors import AskTimeout, Discarded, Expired, HookFailed, Unhandled, Vetoed
+from actorfsm.errors import (
+    AskTimeout,
+    Discarded,
+    Expired,
+    HookFailed,
+    NotStored,
+    OutcomeUnknown,
+    Unhandled,
+    Vetoed,
+)
 from actorfsm.testing.tree_laws import Place, TreeLaws
 from actorfsm.values import shares_nothing
 
@@ -438,6 +447,11 @@ class _NoteCheck:
                 self._answered(note, line, frozenset({"unhandled"}))
             case HookFailed():
                 self._answered(note, line, frozenset({"failed", "dead_lettered"}))
+            case NotStored():
+                self._answered(note, line, frozenset({"failed", "dead_lettered"}))
+            case OutcomeUnknown():
+                if line is None and self._at_rest:
+                    self._say("C7", None, note, "got OutcomeUnknown, and the event is lost")
             case Expired():
                 if line is not None or note.machine_id not in self._outside:
                     self._answered(note, line, frozenset({"expired", "dead_lettered"}))

@@ -105,8 +105,8 @@ def test_neither_a_deadline_nor_a_cancel_nor_a_stop_ends_a_commit_before_its_set
             order = await system.spawn(Order, "o")
             journal.takes_s = 100.0  # longer than any deadline
             asking = asyncio.ensure_future(order.ask(Pay(amount=5)))
-            receipt = order.tell(Pay(amount=5))
             await system.clock.advance(1)
+            receipt = order.tell(Pay(amount=5))
             asking.cancel()
             journal.takes_s = 0
             await system.stop("o")
@@ -238,18 +238,16 @@ def test_a_machine_with_a_changed_entry_is_held_and_the_others_run(sim: Callable
 
 @pytest.mark.rule("C28")
 def test_a_machine_whose_class_or_state_is_not_there_is_held(sim: Callable[..., None]) -> None:
-    class Other(Machine[S, Any], initial=S.OPEN, final=(S.PAID, S.LATE, S.SHIPPED)):
-        @transition(S.OPEN, to=S.PAID)
-        async def pay(self, event: Pay) -> int:
-            return 0
-
     async def scenario() -> None:
         lives = in_memory()
-        async with lives.begin() as system:
+        async with lives.begin(Order, Keeper) as system:
             await system.spawn(Order, "o")
-        async with lives.begin(Other) as system:
+            await (await system.spawn(Keeper, "k")).ask(Keep(value=1))
+        async with lives.begin(_new_keeper()) as system:
             with pytest.raises(Quarantined, match="o is a Order, and the system has no such class"):
-                await system.ask("o", Pay(amount=1))
+                await system.ask("o", Keep(value=1))
+            with pytest.raises(Quarantined, match="Keeper has no state A, which is stored"):
+                await system.ask("k", Keep(value=1))
 
     sim(scenario, seeds=SEEDS)
 
@@ -280,6 +278,23 @@ class Keeper(Machine[T, Any], initial=T.A, final=(T.B,)):
 
     @transition(T.A, to=T.B)
     async def stop_it(self, event: Stop) -> None: ...
+
+
+class U(Enum):
+    C = auto()
+    D = auto()
+
+
+def _new_keeper() -> Any:
+    """Return the class as another version has it, under the same name."""
+
+    class Keeper(Machine[U, Any], initial=U.C, final=(U.D,)):
+        value: Any = None
+
+        @transition(U.C, to=U.D)
+        async def keep(self, event: Keep) -> Any: ...
+
+    return Keeper
 
 
 @pytest.mark.rule("C28")
