@@ -346,7 +346,7 @@ class Admission:
     def expire(self, envelope: Envelope) -> None:
         """Follow a deadline that has passed: an event not yet begun is removed, one being handled keeps its turn."""
         actor: Actor = envelope.actor
-        if actor is None and self._parts.recovery is not None and not envelope.settled:
+        if envelope.actor is None and self._parts.recovery is not None and not envelope.settled:
             self._parts.recovery.expire(envelope)
             return
         if envelope.begun or envelope.settled:

@@ -12,7 +12,7 @@ from collections import deque
 from contextvars import Context
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from actorfsm.errors import (
     ActorFSMError,
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import Iterable
 
+    from actorfsm.event import OutcomeKind
     from actorfsm.journal.entry import EntryKind, Recorded, State, Status
     from actorfsm.journal.protocol import Journal
     from actorfsm.machine.definition import Transition
@@ -133,7 +134,7 @@ class Recording:
         """Return how the values of a class are stored."""
         return self._values[kind]
 
-    # -- in a turn ----------------------------------------------------------------------------------------------------
+    # -- in a turn ------------------------------------------------------------------------------------------------
 
     async def is_done(self, turn: Turn) -> bool:
         """Return whether the event was applied to the machine in an earlier life of the system; then it is answered.
@@ -186,7 +187,7 @@ class Recording:
                 event=envelope.event,
             )
         return Settlement(
-            answer.kind,  # type: ignore[arg-type] -- only outcomes have answers
+            cast("OutcomeKind", answer.kind),  # only outcomes have answers
             values.node(answer.old).member if answer.old else None,
             values.node(answer.new).member if answer.new else None,
             values.reply(envelope.event, answer.reply),
@@ -284,8 +285,7 @@ class Recording:
         watching: dict[str, bool] = {}
         if isinstance(event, Terminated):
             watching[event.machine_id] = False
-        for machine_id, begins in turn.watching or ():
-            watching[machine_id] = begins
+        watching.update(turn.watching or ())
         return watching
 
     def message(self, envelope: Envelope) -> Message:
@@ -305,7 +305,7 @@ class Recording:
             has_own_id=envelope.has_own_id,
         )
 
-    # -- what is recorded without a commit ------------------------------------------------------------------------------
+    # -- what is recorded without a commit ------------------------------------------------------------------------
 
     def postponed(self, actor: Actor, envelope: Envelope) -> None:
         """Record that an event waits for a change of state; if it came by a promise, that is kept now."""
@@ -413,7 +413,7 @@ class Recording:
         elif isinstance(error, NotStored) and not self.is_closing:
             self._parts.timers.call_later(_RETRY_S, self._hand_in, batch)
 
-    # -- timers ---------------------------------------------------------------------------------------------------------
+    # -- timers ---------------------------------------------------------------------------------------------------
 
     def _timers(
         self, actor: Actor, track: Track, table: dict[str, Timer]
@@ -449,7 +449,7 @@ class Recording:
             failures=timer.failures,
         )
 
-    # -- one batch of each machine on its way ---------------------------------------------------------------------------
+    # -- one batch of each machine on its way ---------------------------------------------------------------------
 
     def _track(self, actor: Actor) -> Track:
         track = actor.track
@@ -505,9 +505,7 @@ class Recording:
         finally:
             self._answer(machine_id, track, lines, outcome)
 
-    def _answer(
-        self, machine_id: str, track: Track, lines: list[_Line], error: JournalError | None
-    ) -> None:
+    def _answer(self, machine_id: str, track: Track, lines: list[_Line], error: JournalError | None) -> None:
         track.is_writing = False
         if error is None:
             track.seq = lines[-1].entry.seq

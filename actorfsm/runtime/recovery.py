@@ -84,14 +84,15 @@ class Recovery:
         self._is_closed = False
         self.broken: dict[str, ActorFSMError] = {}
 
-    # -- the start ------------------------------------------------------------------------------------------------------
+    # -- the start ------------------------------------------------------------------------------------------------
 
     async def begin(self) -> None:
         """Deliver what was promised, let timers run, and show which machines are in quarantine."""
         place = 0
         while page := await self._journal.pending(after=place):
-            for place, pending in page:
+            for _, pending in page:
                 self._of(pending.machine_id).items.append(pending)
+            place = page[-1].place
         after: tuple[int, str, str] | None = None
         while due := await self._journal.timers(_EVER_US, after):
             for timer in due:
@@ -111,7 +112,7 @@ class Recovery:
         if machine_id not in self._parts.registry.actors and machine_id not in self.broken:
             self._of(machine_id)
 
-    # -- events for machines that are not in memory -----------------------------------------------------------------------
+    # -- events for machines that are not in memory ---------------------------------------------------------------
 
     def takes(self, envelope: Envelope) -> bool:
         """Let an event wait for its machine to be loaded; return whether it does.
@@ -208,8 +209,8 @@ class Recovery:
             return
         loading.items.remove(envelope)
         error = Expired(
-            f"{envelope.machine_id} was not loaded when the deadline of {type(envelope.event).__name__} passed: it was "
-            "removed, it is surely not done",
+            f"{envelope.machine_id} was not loaded when the deadline of {type(envelope.event).__name__} passed: it "
+            "was removed, it is surely not done",
             machine_id=envelope.machine_id,
             event=envelope.event,
         )
@@ -225,7 +226,7 @@ class Recovery:
         """Try again to load a machine at its next event; return whether it could not be."""
         return self.broken.pop(machine_id, None) is not None
 
-    # -- loading ----------------------------------------------------------------------------------------------------------
+    # -- loading --------------------------------------------------------------------------------------------------
 
     def _of(self, machine_id: str) -> _Loading:
         """Return the loading of a machine, begun now if it was not."""
@@ -283,9 +284,7 @@ class Recovery:
             rare_of(actor)
         for name, timer in image.timers.items():
             origin = self._envelope(kind, actor.id, timer.message)
-            revived = Timer(
-                actor, name, TimerScope[timer.scope], origin, None, time_of_day(timer.due_us)
-            )
+            revived = Timer(actor, name, TimerScope[timer.scope], origin, None, time_of_day(timer.due_us))
             revived.failures = timer.failures
             track.timers[name] = (revived, timer.failures)
         if image.postponed:
@@ -315,9 +314,12 @@ class Recovery:
         if actor is None or actor.status != STOPPED:
             return known
         asked: set[str] = set()
-        while left := {
-            item.event_id for item in loading.items if isinstance(item, Envelope) and item.has_own_id
-        } - asked:
+        while (
+            left := {
+                item.event_id for item in loading.items if isinstance(item, Envelope) and item.has_own_id
+            }
+            - asked
+        ):
             event_id = left.pop()
             asked.add(event_id)
             recorded = await self._journal.lookup(actor.id, event_id)
@@ -325,7 +327,7 @@ class Recovery:
                 known[event_id] = recorded
         return known
 
-    # -- from here on nothing else happens in between -------------------------------------------------------------------------
+    # -- from here on nothing else happens in between -------------------------------------------------------------
 
     def _finish(
         self,
@@ -404,7 +406,9 @@ class Recovery:
     def _arrive(self, envelope: Envelope) -> None:
         """Let in what has waited."""
         parts = self._parts
-        if envelope.promise is not None and not envelope.outgoing:  # it comes from an earlier life of the system
+        if (
+            envelope.promise is not None and not envelope.outgoing
+        ):  # it comes from an earlier life of the system
             parts.admission.deliver(envelope)
             return
         try:

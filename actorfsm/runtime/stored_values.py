@@ -84,7 +84,9 @@ class StoredValues:
         """
         node = self.states.get(state[0]) if len(state) == 1 else None
         if node is None:
-            raise InvalidData(f"{self._kind.name} has no state {', '.join(state) or '(none)'}, which is stored")
+            raise InvalidData(
+                f"{self._kind.name} has no state {', '.join(state) or '(none)'}, which is stored"
+            )
         return node
 
     # -- events ---------------------------------------------------------------------------------------------------
@@ -138,7 +140,8 @@ class StoredValues:
         """
         if payload.version != _VERSION:
             raise InvalidData(f"the data of {self._kind.name} is stored in version {payload.version}")
-        return _read(self._kind.name, lambda: self._data(payload.json))
+        fields: dict[str, Any] = _read(self._kind.name, lambda: self._data(payload.json))
+        return fields
 
     def _data(self, text: str) -> dict[str, Any]:
         validator = self._kind.machine_class.__pydantic_validator__
@@ -176,7 +179,9 @@ class StoredValues:
     def _reply(self, event_class: type[Any]) -> TypeAdapter[Any]:
         adapter = self._replies.get(event_class)
         if adapter is None:
-            adapter = self._replies[event_class] = TypeAdapter(self._kind.events[event_class].reply.annotation)
+            adapter = self._replies[event_class] = TypeAdapter(
+                self._kind.events[event_class].reply.annotation
+            )
         return adapter
 
 
@@ -184,7 +189,9 @@ def _dumped(what: str, dump: Callable[[], bytes]) -> str:
     try:
         return dump().decode()
     except (PydanticSerializationError, UnicodeError, ValueError, TypeError) as error:
-        raise InvalidData(f"{what} cannot be stored: {type(error).__name__} when it was written as JSON") from None
+        raise InvalidData(
+            f"{what} cannot be stored: {type(error).__name__} when it was written as JSON"
+        ) from None
 
 
 def _check_comes_back(what: str, value: Any, read: Callable[[], Any]) -> None:

@@ -49,9 +49,9 @@ from actorfsm.runtime.inspection import inspect_actor
 from actorfsm.runtime.kind import Kind
 from actorfsm.runtime.limits import Limits
 from actorfsm.runtime.parts import Parts
-from actorfsm.runtime.ref import Ref
 from actorfsm.runtime.recording import Recording
 from actorfsm.runtime.recovery import Recovery
+from actorfsm.runtime.ref import Ref
 from actorfsm.runtime.registry import Registry
 from actorfsm.runtime.shutdown import Shutdown, StopReport
 from actorfsm.runtime.stats import Stats

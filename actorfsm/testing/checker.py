@@ -445,27 +445,25 @@ class _NoteCheck:
                 self._answered(note, line, frozenset({"vetoed"}))
             case Unhandled():
                 self._answered(note, line, frozenset({"unhandled"}))
-            case HookFailed():
+            case HookFailed() | NotStored():
                 self._answered(note, line, frozenset({"failed", "dead_lettered"}))
-            case NotStored():
-                self._answered(note, line, frozenset({"failed", "dead_lettered"}))
-            case OutcomeUnknown():
-                if line is None and self._at_rest:
-                    self._say("C7", None, note, "got OutcomeUnknown, and the event is lost")
             case Expired():
                 if line is not None or note.machine_id not in self._outside:
                     self._answered(note, line, frozenset({"expired", "dead_lettered"}))
-            case AskTimeout():
-                if line is None and self._at_rest:
-                    self._say("C7", None, note, "got AskTimeout, and the event is lost")
-                elif line is not None and self._had_ended(note, line):
-                    self._say(
-                        "C8", line, note, "got AskTimeout although the event had ended: the reply was lost"
-                    )
+            case AskTimeout() | OutcomeUnknown():
+                self._left_open(note, line)
             case _:
                 if line is not None and self._records[line - 1].name != "dead_lettered":
                     name = self._records[line - 1].name
                     self._say("C7", line, note, f"got {type(note.error).__name__}, but the event was {name}")
+
+    def _left_open(self, note: Note, line: int | None) -> None:
+        how = type(note.error).__name__
+        if line is None:
+            if self._at_rest:
+                self._say("C7", None, note, f"got {how}, and the event is lost")
+        elif isinstance(note.error, AskTimeout) and self._had_ended(note, line):
+            self._say("C8", line, note, "got AskTimeout although the event had ended: the reply was lost")
 
     def _had_ended(self, note: Note, line: int) -> bool:
         # At the same moment is not before: the deadline may have passed first. A duplicate ends by its own deadline.

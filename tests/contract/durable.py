@@ -10,7 +10,17 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from actorfsm import STAY, Event, Machine, StateTimeout, Terminated, on_enter, on_timeout, postpone, transition
+from actorfsm import (
+    STAY,
+    Event,
+    Machine,
+    StateTimeout,
+    Terminated,
+    on_enter,
+    on_timeout,
+    postpone,
+    transition,
+)
 from actorfsm.journal.memory import MemoryJournal, MemoryStore
 from actorfsm.testing import SimulatedSystem
 

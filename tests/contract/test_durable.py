@@ -224,17 +224,12 @@ def test_own_events_that_were_raised_come_first_in_the_next_life(
     async def scenario() -> None:
         lives = lives_of()
         async with lives.begin() as system:
-            order = await system.spawn(Order, "o")
+            await system.spawn(Order, "o")
             system.tell("o", Raise(texts=("1", "2")))
-            raising = asyncio.ensure_future(order.ask(Raise(texts=("3", "4"))))
             system.tell("o", Note(text="lost with its sender"))
-            await asyncio.sleep(0)
-            while system.snapshot("o").seq < 2:
+            while system.snapshot("o").seq < 2:  # noqa: ASYNC110 -- as soon as the first is committed
                 await asyncio.sleep(0)
-            system.suspend("o")
             await system.shutdown(queues="abandon")
-            with pytest.raises(Exception, match="stop"):
-                await raising
         async with lives.begin() as system:
             assert await _notes(system, "o") == ("1", "2", ".")
 

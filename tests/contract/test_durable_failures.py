@@ -194,7 +194,7 @@ def test_while_a_commit_is_unknown_the_asker_knows_that_and_the_machine_takes_no
 def test_who_was_taken_over_is_fenced_and_answers_nobody_as_if_it_were_not(sim: Callable[..., None]) -> None:
     async def scenario() -> None:
         lives = in_memory()
-        with pytest.raises(SystemFailed) as caught:
+        with pytest.raises(SystemFailed) as caught:  # noqa: PT012 -- at the end of the old system
             async with lives.begin() as old:
                 await old.spawn(Order, "o")
                 async with lives.begin() as new:

@@ -1,4 +1,4 @@
-"""A program with a journal that is killed: `python -m tests.contract.till JOURNAL FIRST`. It prints what it was answered."""
+"""A program with a journal, to be killed: `python -m tests.contract.till JOURNAL FIRST` prints what it is answered."""
 
 from __future__ import annotations
 
