@@ -205,6 +205,9 @@ class Recording:
             InvalidData: Data, event or reply would not come back as they were.
         """
         actor = turn.actor
+        if self._parts.dispatcher.is_closed:
+            # Its timers are cancelled here already, and in the journal they shall not be.
+            raise perform.NotWritten(SystemStopping("the system stopped before the commit", machine_id=actor.id))
         turn.timers = table = timers.left_by(turn, choice)
         entry = self._commit_entry(turn, choice, data, reply, table)
         track = self._track(actor)
@@ -309,7 +312,7 @@ class Recording:
 
     def postponed(self, actor: Actor, envelope: Envelope) -> None:
         """Record that an event waits for a change of state; if it came by a promise, that is kept now."""
-        if not envelope.is_put_aside:
+        if not envelope.is_put_aside and not self._parts.dispatcher.is_closed:
             self._add(actor, "postponed", envelope)
             envelope.is_put_aside, envelope.keeps_settlement = True, True
             envelope.promise = None
@@ -368,6 +371,8 @@ class Recording:
         status: Status | None = None,
         dead: tuple[DeadMessage, ...] = (),
     ) -> None:
+        if self._parts.dispatcher.is_closed:
+            return  # the system goes down, and what ends with it goes on in the next
         track, values = self._track(actor), self._values[actor.kind]
         if status is not None:
             track.status = status

@@ -22,6 +22,7 @@ from actorfsm import (
     OutcomeUnknown,
     Quarantined,
     SystemFailed,
+    SystemStopping,
     Unsupported,
     transition,
 )
@@ -325,5 +326,35 @@ def test_what_is_not_stored_yet_is_refused_where_it_is_asked_for(sim: Callable[.
                 await system.spawn_many(Keeper, ["x"])
             with pytest.raises(Unsupported, match="reply_to="):
                 keeper.tell(Keep(value=1), reply_to="k")
+
+    sim(scenario, seeds=SEEDS)
+
+
+class LooksUpSlowly(MemoryJournal):
+    """Needs a while to say what became of an event id."""
+
+    async def lookup(self, machine_id: str, event_id: str) -> Any:
+        await asyncio.sleep(10)
+        return await super().lookup(machine_id, event_id)
+
+
+@pytest.mark.rule("C21")
+@pytest.mark.parametrize("event", [Note(text="x"), Ship()], ids=["committed", "postponed"])
+def test_a_turn_that_ends_while_the_system_goes_down_does_not_end_the_timers_of_the_next_life(
+    sim: Callable[..., None], event: Any
+) -> None:
+    async def scenario() -> None:
+        store = MemoryStore()
+        async with SimulatedSystem(Order, journal=MemoryJournal(store)) as system:
+            await (await system.spawn(Order, "o")).ask(Remind(after=100))
+        async with SimulatedSystem(Order, journal=LooksUpSlowly(store), check=False) as system:
+            asking = asyncio.ensure_future(system.ask("o", event, event_id="x"))
+            await system.clock.advance(5)
+            await system.shutdown(queues="abandon")
+            with pytest.raises(SystemStopping):
+                await asking
+        async with SimulatedSystem(Order, journal=MemoryJournal(store), check=False) as system:
+            await system.clock.advance(101)
+            assert system.snapshot("o").data["notes"] == ("reminder",)
 
     sim(scenario, seeds=SEEDS)
