@@ -207,7 +207,9 @@ class Recording:
         actor = turn.actor
         if self._parts.dispatcher.is_closed:
             # Its timers are cancelled here already, and in the journal they shall not be.
-            raise perform.NotWritten(SystemStopping("the system stopped before the commit", machine_id=actor.id))
+            raise perform.NotWritten(
+                SystemStopping("the system stopped before the commit", machine_id=actor.id)
+            )
         turn.timers = table = timers.left_by(turn, choice)
         entry = self._commit_entry(turn, choice, data, reply, table)
         track = self._track(actor)

@@ -29,7 +29,7 @@ from actorfsm import (
 from actorfsm.journal.entry import Batch
 from actorfsm.journal.memory import MemoryJournal, MemoryStore
 from actorfsm.testing import SimulatedSystem
-from tests.contract.durable import Note, Order, Pay, Remind, S, Send, in_memory
+from tests.contract.durable import Note, Order, Pay, Remind, S, Send, Ship, in_memory
 
 SEEDS = range(2)
 

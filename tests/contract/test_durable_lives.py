@@ -112,7 +112,7 @@ def test_through_crashes_takeovers_and_failed_commits_nothing_answered_is_lost_o
             try:
                 await history.live(is_last=False)
             except SystemFailed as failure:
-                assert isinstance(failure.__cause__, Fenced)
+                assert isinstance(failure.__cause__, Fenced)  # noqa: PT017 -- it need not fail
         assert len(history.answered) > 10
         await history.judge()
 
