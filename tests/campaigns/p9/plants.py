@@ -49,7 +49,7 @@ def a_pause_is_never_doubled() -> Iterator[None]:
         yield
 
 
-@found_by("one_failure_too_many", "who gave up")
+@found_by("one_failure_too_many", "C17")
 def one_restart_more_is_allowed() -> Iterator[None]:
     allows = Intensity.allows
 
@@ -60,7 +60,7 @@ def one_restart_more_is_allowed() -> Iterator[None]:
         yield
 
 
-@found_by("all_fail_in_a_deep_tree", "failures before")
+@found_by("all_fail_in_a_deep_tree", "C17")
 def a_supervisor_remembers_the_restarts_of_its_last_life() -> Iterator[None]:
     def keep(self: Intensity) -> None: ...
 
