@@ -109,14 +109,15 @@ def test_a_loop_that_waits_for_the_world_is_in_no_code_of_its_own() -> None:
             seen: list[Any] = []
 
             def look() -> None:
-                time.sleep(0.05)  # it falls asleep in its selector
-                seen.append(watchdog._blocked_at(1.0))
+                for _ in range(20):  # it wakes now and then to answer the watchdog itself
+                    time.sleep(0.01)
+                    seen.append(watchdog._blocked_at(1.0))
 
             thread = threading.Thread(target=look)
             thread.start()
             await asyncio.sleep(0.3)
             thread.join()
-            assert seen == [None]
+            assert seen.count(None) > 10
 
     asyncio.run(main())
 
