@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from actorfsm.runtime.jobs import Job
     from actorfsm.runtime.kind import Kind
     from actorfsm.runtime.mailbox import Mailbox
-    from actorfsm.runtime.recording import Track
     from actorfsm.runtime.supervised import MachineChild
     from actorfsm.runtime.timers import Timer
+    from actorfsm.runtime.track import Track
 
 __all__ = [
     "IDLE",

@@ -29,10 +29,10 @@ from actorfsm.runtime.actor import IDLE, QUARANTINED, STOPPED, Actor
 from actorfsm.runtime.dynamic_supervisor import rare_of
 from actorfsm.runtime.envelope import Envelope
 from actorfsm.runtime.mailbox import Mailbox
-from actorfsm.runtime.recording import Recording, Track, time_of_day
 from actorfsm.runtime.reply import refuse
 from actorfsm.runtime.tasks import start_task
 from actorfsm.runtime.timers import Timer
+from actorfsm.runtime.track import Track, time_of_day
 from actorfsm.trace import Record
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from actorfsm.journal.protocol import Journal, Stored
     from actorfsm.runtime.kind import Kind
     from actorfsm.runtime.parts import Parts
+    from actorfsm.runtime.recording import Recording
 
 __all__ = ["Recovery"]
 
@@ -239,7 +240,7 @@ class Recovery:
 
     async def _load(self, machine_id: str, loading: _Loading) -> None:
         try:
-            await self._recording.until_written(machine_id)
+            await self._recording.writer.until_written(machine_id)
             stored = await self._journal.load(machine_id)
             if machine_id not in self._loading:
                 return  # the system is going down
@@ -269,7 +270,7 @@ class Recovery:
                 f"{image.machine_id} is a {image.machine}, and the system has no such class: give it to ActorSystem",
                 machine_id=image.machine_id,
             )
-        values = self._recording.values(kind)
+        values = self._recording.entries.values(kind)
         if image.data is None:
             raise InvalidData(f"no data is stored of {image.machine_id}", machine_id=image.machine_id)
         actor = Actor(kind, image.machine_id, values.node(image.state), values.data(image.data))
@@ -298,7 +299,7 @@ class Recovery:
         return actor
 
     def _envelope(self, kind: Kind, machine_id: str, message: Message) -> Envelope:
-        event = self._recording.values(kind).event(message.event)
+        event = self._recording.entries.values(kind).event(message.event)
         envelope = Envelope(event, machine_id, self._parts.ids.next_number(), self._parts.time())
         envelope.event_id, envelope.has_own_id = message.event_id, message.has_own_id
         envelope.causation_id, envelope.correlation_id = message.causation_id, message.correlation_id
@@ -371,7 +372,7 @@ class Recovery:
             InvalidData: Nobody takes it.
         """
         kinds = list(self._kinds.values()) if actor is None else [actor.kind]
-        takers = [kind for kind in kinds if self._recording.values(kind).takes(pending.message.event)]
+        takers = [kind for kind in kinds if self._recording.entries.values(kind).takes(pending.message.event)]
         kind = (takers or kinds)[0]
         envelope = self._envelope(kind, pending.machine_id, pending.message)
         envelope.machine_name = "" if actor is None else kind.name

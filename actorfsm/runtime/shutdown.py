@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from actorfsm.errors import ActorFSMError
+    from actorfsm.runtime.journal_writer import JournalWriter
     from actorfsm.runtime.parts import Parts
-    from actorfsm.runtime.recording import Recording
     from actorfsm.runtime.supervisor import LiveSupervisor
 
 __all__ = ["Shutdown", "StopReport"]
@@ -141,7 +141,7 @@ class Shutdown:
         await self._until(_nothing_runs, loop.time() + grace_s)
         await self._until(_threads_are_answered, loop.time() + grace_s, patiently=True)  # they know by now
         if parts.recording is not None:
-            await self._close_journal(parts.recording)
+            await self._close_journal(parts.recording.writer)
         stubborn = [name for task, name in parts.background.items() if not task.done()]
         unstopped = (*stubborn, *parts.threads.running)
         for turn in list(parts.detached):
@@ -158,11 +158,11 @@ class Shutdown:
             outcomes={str(kind): count for kind, count in parts.counters.outcomes.items()},
         )
 
-    async def _close_journal(self, recording: Recording) -> None:
+    async def _close_journal(self, writer: JournalWriter) -> None:
         """Let what is on its way be stored; then whoever waits for that ends."""
         parts = self._parts
-        await self._until(lambda _: recording.is_written, parts.loop.time() + parts.limits.grace_s)
-        closing = start_task(recording.close(), parts.loop)
+        await self._until(lambda _: writer.is_written, parts.loop.time() + parts.limits.grace_s)
+        closing = start_task(writer.close(), parts.loop)
         while not closing.done():
             try:
                 await asyncio.wait([closing])

@@ -1,0 +1,216 @@
+"""Entries: what happened at a machine, in the words of the journal."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from actorfsm.event import Terminated
+from actorfsm.journal.entry import Answer, DeadMessage, Entry, Message, Pending, StoredTimer
+from actorfsm.runtime.stored_values import StoredValues, event_payload
+from actorfsm.runtime.track import microseconds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from actorfsm.journal.entry import EntryKind, State, Status
+    from actorfsm.machine.definition import Transition
+    from actorfsm.runtime.actor import Actor
+    from actorfsm.runtime.envelope import Envelope
+    from actorfsm.runtime.kind import Kind
+    from actorfsm.runtime.parts import Parts
+    from actorfsm.runtime.timers import Timer
+    from actorfsm.runtime.track import Track
+    from actorfsm.runtime.turn import Turn
+
+__all__ = ["Entries", "is_notice", "settles"]
+
+
+class Entries:
+    """Makes the entries of one system."""
+
+    def __init__(self, parts: Parts, kinds: Iterable[Kind]) -> None:
+        self._parts = parts
+        self._values: Final = {kind: StoredValues(kind) for kind in kinds}
+
+    def values(self, kind: Kind) -> StoredValues:
+        """Return how the values of a class are stored."""
+        return self._values[kind]
+
+    def of_commit(
+        self, turn: Turn, choice: Transition, data: dict[str, Any], reply: Any, track: Track
+    ) -> Entry:
+        """Return the entry of a turn that is about to commit, with `turn.timers` as what it leaves.
+
+        Raises:
+            InvalidData: Data, event or reply would not come back as they were.
+        """
+        actor, envelope = turn.actor, turn.envelope
+        values = self._values[actor.kind]
+        old = (choice.source.name,) if choice.source.parent is not None else ()
+        target = (choice.target.name,)
+        promises = [self._promise(own, "own") for own in turn.own_events or ()]
+        promises += [self._promise(sent, "event") for sent in turn.outgoing or ()]
+        answer = None
+        if envelope.has_own_id:
+            answer = Answer(
+                kind="committed",
+                old=old,
+                new=target,
+                reply=values.reply_payload(envelope.event, reply),
+                commits=actor.seq + 1,
+            )
+        status: Status = "finished" if choice.target.final else "alive"
+        if turn.stops_machine and (actor.mailbox is None or not actor.mailbox.postponed):
+            status = "stopped"  # otherwise what is postponed has its end first
+        watching = self._watching(turn)
+        timers_set, timers_ended = self._timers(actor, track, turn.timers or {})
+        return Entry(
+            machine_id=actor.id,
+            machine=actor.kind.name,
+            seq=0,
+            kind="committed",
+            at_us=self._now_us(),
+            incarnation=actor.incarnation,
+            commits=actor.seq + 1,
+            status=status,
+            definition=values.definition,
+            message=self.message(envelope),
+            source=old,
+            target=target,
+            data=None if data is actor.data and not choice.is_birth else values.data_payload(data),
+            answer=answer,
+            timers_set=timers_set,
+            timers_ended=timers_ended,
+            promises=tuple(promises),
+            settles=settles(envelope),
+            watches=tuple(watched for watched, begins in watching.items() if begins),
+            unwatches=tuple(watched for watched, begins in watching.items() if not begins),
+        )
+
+    def _promise(self, envelope: Envelope, kind: Any) -> Pending:
+        # The number is unique for every owner of the journal.
+        key = envelope.promise = f"{envelope.machine_id}/{self._parts.ids.text(envelope.number)}"
+        return Pending(
+            key=key,
+            kind=kind,
+            machine_id=envelope.machine_id,
+            message=self.message(envelope),
+            note=str(envelope.own_depth) if envelope.own_depth else "",
+        )
+
+    def _watching(self, turn: Turn) -> dict[str, bool]:
+        event = turn.envelope.event
+        watching: dict[str, bool] = {}
+        if isinstance(event, Terminated):
+            watching[event.machine_id] = False
+        watching.update(turn.watching or ())
+        return watching
+
+    def message(self, envelope: Envelope) -> Message:
+        """Return an event on its way, as it is stored.
+
+        Raises:
+            InvalidData: It would not come back as it was.
+        """
+        return Message(
+            event=event_payload(envelope.event if envelope.as_sent is None else envelope.as_sent),
+            event_id=self._parts.event_id(envelope),
+            causation_id=envelope.causation_id,
+            correlation_id=envelope.correlation_id,
+            headers=tuple((envelope.headers or {}).items()),
+            reply_to=envelope.reply_to,
+            attempt=envelope.attempt,
+            has_own_id=envelope.has_own_id,
+        )
+
+    def of_what_befell(
+        self, actor: Actor, track: Track, kind: EntryKind, envelope: Envelope | None, table: dict[str, Timer]
+    ) -> Entry:
+        """Return the entry of what is no commit: an outcome, or what befell the machine."""
+        timers_set, timers_ended = self._timers(actor, track, table)
+        state: State = (actor.node.name,)
+        return Entry(
+            machine_id=actor.id,
+            machine=actor.kind.name,
+            seq=0,
+            kind=kind,
+            at_us=self._now_us(),
+            incarnation=actor.incarnation,
+            commits=actor.seq,
+            status=track.status,
+            definition=self._values[actor.kind].definition,
+            message=None if envelope is None else self.message(envelope),
+            source=state,
+            target=state,
+            timers_set=timers_set,
+            timers_ended=timers_ended,
+            settles=() if envelope is None else settles(envelope),
+            unwatches=tuple(track.watches) if kind == "stopped" else _notice_of(envelope),
+        )
+
+    def dead(self, envelope: Envelope, reason: str) -> DeadMessage:
+        """Return a message that nobody will handle."""
+        return DeadMessage(
+            machine_id=envelope.machine_id,
+            message=self.message(envelope),
+            reason=reason,
+            at_us=self._now_us(),
+        )
+
+    # -- timers ---------------------------------------------------------------------------------------------------
+
+    def _timers(
+        self, actor: Actor, track: Track, table: dict[str, Timer]
+    ) -> tuple[tuple[StoredTimer, ...], tuple[str, ...]]:
+        """Return what an entry has to say of the timers: those that are new or armed again, and those that ended."""
+        if not table and not track.timers:
+            return (), ()
+        known = track.timers
+        started = tuple(
+            self._stored_timer(actor, timer)
+            for name, timer in table.items()
+            if known.get(name) != (timer, timer.failures)
+        )
+        return started, tuple(name for name in known if name not in table)
+
+    def _stored_timer(self, actor: Actor, timer: Timer) -> StoredTimer:
+        now, loop = self._parts.clock.now(), self._parts.loop
+        if timer.key:
+            due = now + timedelta(seconds=max(0.0, timer.due - loop.time()))
+        elif timer.envelope is not None:
+            due = now
+        elif timer.after_s is not None:
+            due = now + timedelta(seconds=timer.after_s)
+        else:
+            assert timer.at is not None  # noqa: S101 -- one of the two is given
+            due = timer.at
+        return StoredTimer(
+            machine_id=actor.id,
+            name=timer.name,
+            due_us=microseconds(due),
+            scope=timer.scope.name,
+            message=self.message(timer.origin),
+            failures=timer.failures,
+        )
+
+    def _now_us(self) -> int:
+        return microseconds(self._parts.clock.now())
+
+
+def settles(envelope: Envelope) -> tuple[str, ...]:
+    """Return the key of the promise that is done when this event has its outcome."""
+    return () if envelope.promise is None else (envelope.promise,)
+
+
+def is_notice(envelope: Envelope) -> bool:
+    """Return whether this tells a machine of the end of another."""
+    return envelope.of_runtime and isinstance(envelope.event, Terminated)
+
+
+def _notice_of(envelope: Envelope | None) -> tuple[str, ...]:
+    """Return the id that is watched no longer, because its end was told."""
+    if envelope is None or not is_notice(envelope):
+        return ()
+    event: Any = envelope.event
+    return (event.machine_id,)

@@ -1,0 +1,78 @@
+"""Where a machine stands in the journal, and what of it waits to be stored."""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from asyncio import Future
+
+    from actorfsm.journal.entry import DeadMessage, Entry, Status
+    from actorfsm.runtime.envelope import Envelope
+    from actorfsm.runtime.timers import Timer
+
+__all__ = ["Line", "Track", "microseconds", "time_of_day"]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def microseconds(when: datetime) -> int:
+    """Return a time as the journal has it."""
+    return (when - _EPOCH) // _MICROSECOND
+
+
+def time_of_day(at_us: int) -> datetime:
+    """Return a time of the journal."""
+    return _EPOCH + at_us * _MICROSECOND
+
+
+class Line:
+    """An entry on its way; a commit has an answer that its turn waits for."""
+
+    __slots__ = ("answer", "dead", "entry", "envelope")
+
+    def __init__(
+        self,
+        entry: Entry,
+        dead: tuple[DeadMessage, ...] = (),
+        answer: Future[None] | None = None,
+        envelope: Envelope | None = None,
+    ) -> None:
+        self.entry = entry
+        self.dead = dead
+        self.answer = answer
+        self.envelope = envelope
+
+
+class Track:
+    """Where a machine stands in the journal.
+
+    Attributes:
+        seq: Number of its last entry that is stored.
+        status: As its last entry in the line has it.
+        timers: Its timers as that entry leaves them: each with how often it had failed.
+        lines: Entries that wait to be stored.
+        watches: The ids that it watches, likewise.
+        is_writing: Whether a batch of it is on its way.
+        knows_all_ids: Whether all event ids that were applied to it are in memory.
+    """
+
+    __slots__ = ("is_writing", "knows_all_ids", "lines", "seq", "status", "timers", "watches")
+
+    def __init__(self, seq: int = 0, status: Status = "alive", *, knows_all_ids: bool = False) -> None:
+        self.seq = seq
+        self.status: Status = status
+        self.timers: dict[str, tuple[Timer, int]] = {}
+        self.watches: dict[str, None] = {}
+        self.lines: deque[Line] = deque()
+        self.is_writing = False
+        self.knows_all_ids = knows_all_ids
+
+    def follow_watches(self, entry: Entry) -> None:
+        """Take over what an entry says of the ids that the machine watches."""
+        for machine_id in (*entry.unwatches, *entry.watches):
+            self.watches.pop(machine_id, None)
+        self.watches.update(dict.fromkeys(entry.watches))
