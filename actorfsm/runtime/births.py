@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
@@ -19,6 +20,7 @@ from actorfsm.errors import (
     WrongThread,
 )
 from actorfsm.event import Spawn
+from actorfsm.ids import check_machine_id
 from actorfsm.runtime.spawning import check_spawnable
 from actorfsm.runtime.turn import CURRENT
 
@@ -74,9 +76,12 @@ class Births:
         door, kind = self._door, self._kind
         check_spawnable(kind)
         in_turn = CURRENT.get() is not None
-        birth = None if in_turn else _birth_without_hooks(kind)
+        # With a journal every birth is a commit, and a commit takes a turn.
+        birth = None if in_turn or kind.parts.has_journal else _birth_without_hooks(kind)
         rest: Iterator[Any] = iter(_pairs(machines))
         while batch := list(islice(rest, step)):
+            if kind.parts.recovery is not None and not in_turn:
+                await kind.parts.recovery.ensure_all(_names_of(batch))
             for given in batch:
                 try:
                     machine_id, data = _id_and_data(given)
@@ -96,6 +101,9 @@ class Births:
 
     async def _begin(self, machine_id: str, data: Mapping[str, Any] | None) -> None:
         """Begin a birth; wait for the oldest one if as many have begun as may."""
+        recovery = self._kind.parts.recovery
+        if recovery is not None:
+            recovery.check_can_be_loaded(machine_id)
         self._begun.append((machine_id, self._door.begin_birth(self._kind, machine_id, data)))
         if len(self._begun) >= self._at_once:
             await self._finish_oldest()
@@ -149,6 +157,13 @@ def _id_and_data(given: Any) -> tuple[str, Mapping[str, Any] | None]:
         kind = type(data).__name__
         raise InvalidData(f"the data of a machine is a mapping of field names to values, not {kind}")
     return machine_id, cast("Mapping[str, Any] | None", data)
+
+
+def _names_of(batch: list[Any]) -> Iterator[str]:
+    """Yield the ids of machines to be, but for what is no id: that is refused when it is its turn."""
+    for given in batch:
+        with suppress(ActorFSMError):
+            yield check_machine_id(_id_and_data(given)[0])
 
 
 def _name_of(given: Any) -> str:

@@ -126,7 +126,7 @@ class Recovery:
         machine_id, event = envelope.machine_id, envelope.event
         if machine_id == self._arriving:
             return False
-        self._check_can_be_loaded(machine_id, event)
+        self.check_can_be_loaded(machine_id, event)
         loading = self._of(machine_id)
         is_exempt = envelope.promise is not None or envelope.of_runtime
         if len(loading.items) >= _MOST_WAITING and not is_exempt:
@@ -138,7 +138,13 @@ class Recovery:
         loading.items.append(envelope)
         return True
 
-    def _check_can_be_loaded(self, machine_id: str, event: object = None) -> None:
+    def check_can_be_loaded(self, machine_id: str, event: object = None) -> None:
+        """Refuse an id whose machine cannot be loaded.
+
+        Raises:
+            Quarantined: It was tried.
+            SystemStopping: The system takes no more.
+        """
         if machine_id in self.broken:
             raise Quarantined(
                 f"{machine_id} is quarantined, because it cannot be loaded: {self.broken[machine_id]}; when that is "
@@ -155,13 +161,23 @@ class Recovery:
         Raises:
             Quarantined: It cannot be loaded.
         """
-        if machine_id in self._parts.registry.actors:
-            return
-        self._check_can_be_loaded(machine_id)
+        if machine_id not in self._parts.registry.actors:
+            self.check_can_be_loaded(machine_id)
+            await self._loaded(machine_id)
+            self.check_can_be_loaded(machine_id)
+
+    async def ensure_all(self, machine_ids: Iterable[str]) -> None:
+        """Load those that are stored and alive, beside each other; one that cannot be is found in `broken`."""
+        known = self._parts.registry.actors.keys() | self.broken.keys()
+        if not self._is_closed:
+            for loaded in [self._loaded(machine_id) for machine_id in machine_ids if machine_id not in known]:
+                await loaded
+
+    def _loaded(self, machine_id: str) -> Future[None]:
+        """Return what is done when the machine has been looked for in the journal, begun now."""
         waiter: Future[None] = self._parts.loop.create_future()
         self._of(machine_id).waiters.append(waiter)
-        await waiter
-        self._check_can_be_loaded(machine_id)
+        return waiter
 
     async def was_spawned(self, machine_id: str, event_id: str) -> bool:
         """Return whether the machine was spawned with this event id in an earlier life of the system.

@@ -103,8 +103,8 @@ class ActorSystem(Generic[ServicesT]):
         machines: The machine classes.
         services: What hooks find as `self.services`; never stored.
         journal: Where commits go: the name of a SQLite file, or a journal. Without one the system keeps everything in
-            memory and forgets it at the end. Jobs, supervision trees, `reply_to=` and `spawn_many` are not for systems
-            with a journal yet.
+            memory and forgets it at the end. Jobs, supervision trees and `reply_to=` are not for systems with a journal
+            yet.
         durability: Of a file: `full`, or `process` for what need not survive a loss of power.
         trace: Where records of events go: a sink, several, or None. By default a structlog sink.
         clock: The time of day; the computer's by default.
@@ -393,8 +393,6 @@ class ActorSystem(Generic[ServicesT]):
             InvalidEvent: The class has no initial state, or a single id was given.
             SystemStopping, SystemFailed, StaleTurn, WrongThread: As any call; what was created before stays.
         """
-        if self._parts.has_journal:
-            raise Unsupported("spawn_many is not for a system with a journal yet: spawn one after the other")
         births = Births(self._started(), self._kind(machine_class), at_once)
         return await births.run(machines, self._parts.limits.turns_per_step)
 
