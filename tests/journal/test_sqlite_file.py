@@ -382,3 +382,52 @@ def test_what_is_handed_in_together_is_committed_together(count: int, tmp_path: 
         await journal.close()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.rule("C23")
+def test_a_journal_whose_process_was_killed_amid_a_checkpoint_is_opened(tmp_path: Path) -> None:
+    """The first page is written first: until the others are, the file alone is shorter than it says it is."""
+    path, killed = tmp_path / "orders.db", tmp_path / "killed.db"
+    log, log_of_killed = tmp_path / "orders.db-wal", tmp_path / "killed.db-wal"
+
+    async def scenario() -> None:
+        journal = await opened(path)
+        await journal.append(Batch(entries=(entry(1),)))
+        await journal.close()
+        before = path.read_bytes()
+        journal = await opened(path)
+        for seq in range(2, 200):
+            await journal.append(Batch(entries=(entry(seq, message=None, definition="x" * 200),)))
+        log_of_killed.write_bytes(log.read_bytes())
+        await journal.close()
+        killed.write_bytes(path.read_bytes()[:4096] + before[4096:])
+        journal = await opened(killed)
+        stored = await journal.load("a")
+        assert stored is not None
+        assert stored.head.seq == 199
+        await journal.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.rule("C23")
+def test_a_journal_whose_process_was_killed_while_it_was_made_is_made_anew(tmp_path: Path) -> None:
+    path, killed = tmp_path / "orders.db", tmp_path / "killed.db"
+    asyncio.run(_open_and_close(path))
+    whole = path.read_bytes()
+    with closing(sqlite3.connect(tmp_path / "other.db", isolation_level=None)) as connection:
+        # SQLite notes first, in a file beside it, that the database was empty.
+        connection.executescript("PRAGMA cache_size = 1; BEGIN IMMEDIATE; CREATE TABLE t (x)")
+        connection.executemany("INSERT INTO t VALUES (?)", [("x" * 4000,)] * 50)
+        rolls_back = (tmp_path / "other.db-journal").read_bytes()
+        connection.execute("ROLLBACK")
+    for written in (whole[:4096], whole[:-4096], whole):
+        killed.write_bytes(written)
+        Path(f"{killed}-journal").write_bytes(rolls_back)
+        asyncio.run(_open_and_close(killed))
+        assert asyncio.run(all_heads(killed)) == {}
+        killed.unlink()
+
+
+async def _open_and_close(path: Path) -> None:
+    await (await opened(path)).close()

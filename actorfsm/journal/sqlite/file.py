@@ -36,16 +36,48 @@ def check(path: Path) -> None:
         raise JournalUnusable(f"there is no folder {path.parent} for the journal {path.name}: make it first")
     if is_new(path):
         return
+    try:
+        application, version = _header(path)
+    except sqlite3.Error as error:
+        match error_code(error):
+            case sqlite3.SQLITE_CANTOPEN:
+                raise JournalUnusable(f"{path} cannot be read: may this user read it?") from error
+            case sqlite3.SQLITE_BUSY:
+                raise JournalLocked(f"{path} is in use by another process: stop that one first") from error
+            case _:
+                raise _not_a_journal(path) from error
+    if not is_new(path):
+        _check_header(path, application, version)
+
+
+def _header(path: Path) -> tuple[int, int]:
+    """Return application and version of a database.
+
+    A process that was killed may have left the file amid a checkpoint, or before it was made: the truth is in the log
+    beside it. SQLite is to bring it together only where the file is ours, or cannot be read without.
+    """
     # Through SQLite: to open the file in another way and close it would drop SQLite's own locks in this process.
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)) as reader:
-            (application,) = reader.execute("PRAGMA application_id").fetchone()
-            (version,) = reader.execute("PRAGMA user_version").fetchone()
-    except sqlite3.Error as error:
-        if error_code(error) == sqlite3.SQLITE_CANTOPEN:
-            raise JournalUnusable(f"{path} cannot be read: may this user read it?") from error
-        raise _not_a_journal(path) from error
-    _check_header(path, application, version)
+        header = _header_by(path, "immutable=1")
+    except sqlite3.DatabaseError:
+        if not (_is_beside(path, "-journal") or _is_beside(path, "-wal")):
+            raise
+        header = None
+    if _is_beside(path, "-journal") and (header is None or header[0] == APPLICATION):
+        return _header_by(path, "mode=rw")  # it was not made to the end: nothing is left of it after this
+    return header or _header_by(path, "mode=ro")
+
+
+def _header_by(path: Path, how: str) -> tuple[int, int]:
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)) as reader:
+        (application,) = reader.execute("PRAGMA application_id").fetchone()
+        (version,) = reader.execute("PRAGMA user_version").fetchone()
+    return application, version
+
+
+def _is_beside(path: Path, end: str) -> bool:
+    beside = Path(f"{path}{end}")
+    return beside.exists() and beside.stat().st_size > 0
 
 
 def is_new(path: Path) -> bool:
