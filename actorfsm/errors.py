@@ -276,7 +276,7 @@ class OutcomeUnknown(JournalError):
 
 
 class JournalLocked(JournalError):
-    """Another process uses the journal.
+    """Another process uses the journal, or another system of this one the same journal object.
 
     Attributes:
         pid: Its process id, or None if it could not be read.

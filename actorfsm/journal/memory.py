@@ -7,6 +7,7 @@ it, as a disk outlives a process: that is how tests stop a system and start anot
 from __future__ import annotations
 
 import asyncio
+import os
 from bisect import bisect_left, bisect_right, insort
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -16,6 +17,7 @@ from actorfsm.errors import (
     JournalClosed,
     JournalError,
     JournalFull,
+    JournalLocked,
     NotStored,
     OutcomeUnknown,
 )
@@ -151,6 +153,11 @@ class MemoryJournal:
 
     async def open(self) -> None:
         """Take the machines over; see `Journal`."""
+        if not self._closed:
+            raise JournalLocked(
+                "this MemoryJournal is open already: one serves one system, make another for the same store",
+                pid=os.getpid(),
+            )
         self.store.epoch += 1
         self.epoch = self.store.epoch
         self._closed = False

@@ -58,7 +58,7 @@ class Journal(Protocol):
         """Take the machines over: whoever owned them before is fenced from now on.
 
         Raises:
-            JournalLocked: Another process uses it, and cannot be taken over.
+            JournalLocked: Another process uses it, and cannot be taken over; or this object is open already.
             JournalUnusable: It is none that this version can use. Nothing was changed.
             JournalFull: There is no room to begin one.
         """

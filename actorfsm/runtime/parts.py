@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from actorfsm.clock import Clock
+    from actorfsm.journal.protocol import Journal
     from actorfsm.runtime.addressing import Addressing
     from actorfsm.runtime.admission import Admission
     from actorfsm.runtime.callbacks import Callbacks
@@ -63,7 +64,8 @@ class Parts:
     timers: TimerQueue
     watches: Watches
     threads: ThreadPool
-    has_journal = False
+    journal: Journal | None = None
+    """Where commits go; None if everything is in memory only."""
     recording: Recording | None = None
     """What writes into the journal; None where there is none."""
     recovery: Recovery | None = None
@@ -110,6 +112,11 @@ class Parts:
         self.failure = ""
         """Why the system failed, in words."""
         self.on_failure: Callable[[BaseException], None] = lambda _error: None
+
+    @property
+    def has_journal(self) -> bool:
+        """Whether commits go into a journal."""
+        return self.journal is not None
 
     def fail(self, cause: BaseException, why: str) -> None:
         """End the system.

@@ -115,11 +115,9 @@ def set_aside(turn: Turn, choice: Choice | None) -> None:
     turn.close()
     recording = actor.kind.parts.recording
     if choice is None or envelope.timer is not None:
-        if recording is not None and actor.timers is not None:
+        if actor.timers is not None:
             timers.other_event_ended(actor)  # first, so that one entry says both
         settle_unhandled(actor, envelope, turn)
-        if actor.timers is not None:
-            timers.other_event_ended(actor)
         if recording is not None:
             recording.timers_ended(actor)
         if actor.node.parent is None:

@@ -7,7 +7,6 @@ done again.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from actorfsm.errors import (
@@ -24,7 +23,7 @@ from actorfsm.runtime.entries import Entries, is_notice, settles
 from actorfsm.runtime.envelope import Settlement
 from actorfsm.runtime.journal_writer import JournalWriter
 from actorfsm.runtime.stored_values import event_payload
-from actorfsm.runtime.tasks import start_task
+from actorfsm.runtime.tasks import start_task, to_the_end
 from actorfsm.runtime.track import Line, Track
 
 if TYPE_CHECKING:
@@ -76,7 +75,9 @@ class Recording:
             return False
         turn.is_committing = True
         try:
-            recorded = await _to_the_end(self._journal.lookup(actor.id, envelope.event_id), self._parts)
+            recorded = await to_the_end(
+                start_task(self._journal.lookup(actor.id, envelope.event_id), self._parts.loop)
+            )
             if recorded is None:
                 return False
             settlement = self.settlement_of(actor, envelope, recorded)
@@ -143,7 +144,7 @@ class Recording:
         turn.is_committing = True
         try:
             self.writer.write(actor.id, track)
-            await _settled(answer)
+            await to_the_end(answer)
         except JournalError as error:
             track.status = status_before
             raise perform.NotWritten(error) from None
@@ -228,26 +229,3 @@ class Recording:
         if track is None:
             track = actor.track = Track(knows_all_ids=True)
         return track
-
-
-async def _settled(answer: Future[None]) -> None:
-    """Wait for an answer whatever is cancelled meanwhile: the commit has its settlement (C2)."""
-    while not answer.done():
-        try:
-            await asyncio.shield(answer)
-        except asyncio.CancelledError:
-            continue
-        except JournalError:
-            break
-    answer.result()
-
-
-async def _to_the_end(asking: Any, parts: Parts) -> Any:
-    """Return what the journal says, whatever is cancelled meanwhile."""
-    task = start_task(asking, parts.loop)
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError:
-            continue
-    return task.result()

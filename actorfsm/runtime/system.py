@@ -164,7 +164,7 @@ class ActorSystem(Generic[ServicesT]):
             on_dead_letter,
             on_blocked,
         )
-        self._parts.has_journal = self._journal is not None
+        self._parts.journal = self._journal
         if self._journal is not None and declared:
             raise Unsupported("children= is not for a system with a journal yet: leave one of them away")
         self._parts.registry = Registry(Kind(machine, self._parts) for machine in classes)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["EAGER", "TaskWatch", "enter_task", "leave_task", "start_eagerly", "start_task"]
+__all__ = ["EAGER", "TaskWatch", "enter_task", "leave_task", "start_eagerly", "start_task", "to_the_end"]
 
 EAGER: Final = sys.version_info >= (3, 12)
 """Whether a task can run up to its first suspension where it is made."""
@@ -42,6 +42,27 @@ def start_eagerly(
     """Start a task in a clean context; it runs at once, up to its first suspension (from Python 3.12 on)."""
     options: dict[str, Any] = {"eager_start": True} if EAGER else {}  # unknown to Python 3.11
     return asyncio.Task(coroutine, loop=loop, context=context, name=NAME, **options)
+
+
+async def to_the_end(future: asyncio.Future[T]) -> T:
+    """Return what a future says, however often the current task is cancelled meanwhile.
+
+    Such a cancellation is not forgotten: the task meets it at its next await, or ends with it.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.shield(future)
+        except asyncio.CancelledError as error:
+            if not future.cancelled():
+                cancelled = error
+        except Exception:  # noqa: BLE001 -- what the future says, which is raised below
+            break
+    task = asyncio.current_task()
+    if cancelled is not None and task is not None:
+        task.uncancel()  # it was counted when it came
+        task.cancel(*cancelled.args)
+    return future.result()
 
 
 class TaskWatch:

@@ -322,8 +322,6 @@ def test_what_is_not_stored_yet_is_refused_where_it_is_asked_for(sim: Callable[.
             with pytest.raises(HookFailed) as caught:
                 await keeper.ask(Keep(value="job"))
             assert isinstance(caught.value.__cause__, Unsupported)
-            with pytest.raises(Unsupported, match="spawn_many"):
-                await system.spawn_many(Keeper, ["x"])
             with pytest.raises(Unsupported, match="reply_to="):
                 keeper.tell(Keep(value=1), reply_to="k")
 

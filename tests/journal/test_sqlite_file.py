@@ -16,6 +16,7 @@ import pytest
 
 from actorfsm import ActorFSMError, JournalFull, JournalLocked, JournalUnusable, NotStored
 from actorfsm.journal.entry import Batch, Entry
+from actorfsm.journal.memory import MemoryJournal
 from actorfsm.journal.protocol import Journal
 from actorfsm.journal.sqlite.file import APPLICATION
 from actorfsm.journal.sqlite.journal import SQLiteJournal
@@ -201,6 +202,20 @@ def test_a_second_process_is_refused_with_the_pid_of_the_first_until_that_is_dea
         assert refused.value.pid == first.pid
         first.kill()
     is_opened(path)
+
+
+def test_a_journal_that_is_open_is_not_opened_again_by_a_second_system(tmp_path: Path) -> None:
+    async def twice(journal: Any) -> None:
+        await journal.open()
+        with pytest.raises(JournalLocked, match="open already"):
+            await journal.open()
+        await journal.append(Batch(entries=(entry(1),)))  # the refusal has not closed it
+        await journal.close()
+        await journal.open()
+        await journal.close()
+
+    asyncio.run(twice(SQLiteJournal(tmp_path / "orders.db")))
+    asyncio.run(twice(MemoryJournal()))
 
 
 async def two_in_one_process(path: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from actorfsm.errors import ActorFSMError, JournalClosed
+from actorfsm.errors import ActorFSMError, JournalClosed, JournalLocked
 from actorfsm.journal.executor import executor_for
 from actorfsm.journal.group import Group
 from actorfsm.journal.sqlite import changes, queries
@@ -61,6 +62,7 @@ class SQLiteJournal:
         self._given_executor = executor
         self._executor: Executor | None = None
         self._group: Group | None = None
+        self._is_in_use = False
 
     def __repr__(self) -> str:
         return f"<SQLiteJournal {self._path} epoch={self.epoch}{'' if self._executor else ' closed'}>"
@@ -72,12 +74,19 @@ class SQLiteJournal:
 
     async def open(self) -> None:
         """Open the file and take the machines over; see `Journal`."""
+        if self._is_in_use:
+            raise JournalLocked(
+                f"{self._path} is open already: one SQLiteJournal serves one system, make another",
+                pid=os.getpid(),
+            )
+        self._is_in_use = True
         executor = self._given_executor or executor_for(asyncio.get_running_loop())
         try:
             await executor.submit(self._store.open)
         except BaseException:
             executor.submit(self._store.close)  # if the call was given up it may still succeed
             executor.close()
+            self._is_in_use = False
             raise
         self._executor = executor
         self._group = Group(executor, self._store.write)
@@ -98,7 +107,10 @@ class SQLiteJournal:
             group.flush()
             closed = executor.submit(self._store.close)
             executor.close()
-            await closed
+            try:
+                await closed
+            finally:
+                self._is_in_use = False
 
     async def _call(self, work: Callable[[], T]) -> T:
         if self._executor is None:
