@@ -13,6 +13,7 @@ import pytest
 
 from actorfsm import (
     EventIdUsed,
+    Fenced,
     JournalClosed,
     JournalError,
     JournalFull,
@@ -149,6 +150,10 @@ def test_an_entry_that_is_there_though_its_machine_is_not_is_never_written_over(
         await journal.append(batch(1))
         with closing(sqlite3.connect(stage.path)) as other, other:
             other.execute("DELETE FROM machines")
+        with pytest.raises(Fenced):  # this owner remembers
+            await journal.append(batch(1))
+        await journal.close()
+        journal = await stage.open()
         with pytest.raises(NotStored, match="did not store it: UNIQUE") as refused:
             await journal.append(batch(1))
         assert not isinstance(refused.value, EventIdUsed)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import platform
 import sqlite3
+from collections import ChainMap
 from contextlib import suppress
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from actorfsm.journal.codec import Plan
     from actorfsm.journal.entry import Batch
+    from actorfsm.journal.sqlite.changes import Head
 
 __all__ = ["Connect", "Durability", "Store"]
 
@@ -40,6 +42,9 @@ T = TypeVar("T")
 
 Durability: TypeAlias = Literal["full", "process"]
 Connect: TypeAlias = "Callable[..., sqlite3.Connection]"
+
+_MOST_HEADS: Final = 100_000
+"""How many machines' last entries are remembered; some 200 bytes each."""
 
 _SYNCHRONOUS: Final = {"full": 2, "process": 1}
 
@@ -66,6 +71,8 @@ class Store:
         self._connection: sqlite3.Connection | None = None
         self._is_open = False
         self._is_unsettled = False
+        self._heads: dict[str, Head] = {}
+        """The last entries of machines that were written lately: nobody else writes while this owns them."""
         self.epoch = 0
 
     # -- opening and closing ------------------------------------------------------------------------------------
@@ -158,6 +165,7 @@ class Store:
     def _give_up(self) -> None:
         """Part with the connection; a transaction that it was in is no more."""
         connection, self._connection = self._connection, None
+        self._heads.clear()
         if connection is not None:
             with suppress(sqlite3.Error):
                 connection.close()
@@ -168,12 +176,13 @@ class Store:
         """Store batches in one transaction, each as a whole or not at all; return for each why not, or None."""
         answers: list[JournalError | None] = [None] * len(batches)
         plans: dict[int, Plan] = {}
-        heads: dict[str, tuple[int, bytes]] = {}
+        heads: dict[str, Head] = {}
         try:
             connection = self._begin()
+            known = ChainMap(heads, self._heads)
             for place, batch in enumerate(batches):
                 try:
-                    plans[place] = changes.plan(connection, batch, heads)
+                    plans[place] = changes.plan(connection, batch, known)
                 except NotStored as refusal:
                     answers[place] = refusal
             if not plans:
@@ -193,6 +202,10 @@ class Store:
             self._roll_back()
             raise
         fate = self._commit(lambda connection: queries.has(connection, planned[0]))  # they share it
+        if fate is None:
+            if len(self._heads) > _MOST_HEADS:
+                self._heads.clear()
+            self._heads.update(heads)
         return [fate if answer is None else answer for answer in answers]
 
     def change(self, change: Callable[[sqlite3.Connection], int]) -> int:
