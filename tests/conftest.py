@@ -10,9 +10,12 @@ import pytest
 
 from actorfsm import ActorSystem
 from actorfsm.testing.loop import simulate
+from tests.postgresql_server import postgresql_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+
+__all__ = ["postgresql_server"]
 
 SEEDS = range(int(os.environ.get("ACTORFSM_SEEDS", "5")))
 """Under how many seeds each scenario runs; fewer where the same suite runs again, on another Python."""

@@ -18,19 +18,25 @@ def journal_at(address: str | PathLike[str] | Journal, *, durability: str = "ful
     """Return the journal at an address; it is not yet open.
 
     Args:
-        address: Name of a SQLite file, or a journal, which is returned as it is.
-        durability: Of a file: `full`, or `process` for what need not survive a loss of power.
+        address: Name of a SQLite file, `postgresql://…`, or a journal, which is returned as it is.
+        durability: `full`, or `process` for what need not survive a loss of power.
 
     Raises:
         JournalUnusable: It is no address.
-        Unsupported: This version has no such back end.
+        Unsupported: This version has no such back end, or what it needs is not installed.
     """
     if not isinstance(address, str | PathLike):
         return address
     name = fspath(cast("str", address))
     scheme, separator, _ = name.partition("://")
+    if separator and scheme in {"postgresql", "postgres"}:
+        postgresql: Any = import_module("actorfsm.journal.postgresql.journal")
+        on_a_server: Journal = postgresql.PostgreSQLJournal(name, durability=durability)
+        return on_a_server
     if separator:
-        raise Unsupported(f"this version has no journal at {scheme}://; give the name of a file")
+        raise Unsupported(
+            f"this version has no journal at {scheme}://; give the name of a file, or postgresql://"
+        )
     if not name.strip() or name.startswith(":") or "\0" in name:
         raise JournalUnusable(f"journal={name!r}: give the name of a file, such as 'orders.db'")
     sqlite: Any = import_module("actorfsm.journal.sqlite.journal")

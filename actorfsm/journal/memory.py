@@ -10,7 +10,7 @@ import asyncio
 import os
 from bisect import bisect_left, bisect_right, insort
 from itertools import islice, takewhile
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from actorfsm.errors import (
     Fenced,
@@ -20,6 +20,7 @@ from actorfsm.errors import (
     JournalLocked,
     NotStored,
     OutcomeUnknown,
+    Unsupported,
 )
 from actorfsm.journal import codec
 from actorfsm.journal.codec import FIRST, Row
@@ -196,6 +197,14 @@ class MemoryJournal:
             raise _Lost
         if fate != "stored":
             raise OutcomeUnknown("it is not known whether it was stored")
+
+    async def append_in(self, _connection: Any, _batch: Batch, /) -> None:
+        """Refuse it: there is no connection that a caller could own; see `Journal`.
+
+        Raises:
+            Unsupported: Always.
+        """
+        raise Unsupported("append_in() needs a journal at postgresql://: this one is in memory")
 
     async def settle(self, batch: Batch) -> bool:
         """Return whether a batch is stored; see `Journal`."""

@@ -7,7 +7,7 @@ once per machine; who was taken over cannot write; every answer is true, and whe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -74,6 +74,22 @@ class Journal(Protocol):
             NotStored: Surely not stored. Its subclasses say why: `Fenced`, `EventIdUsed`, `JournalFull`,
                 `JournalClosed`.
             OutcomeUnknown: It could not be settled whether it is stored: see `settle`.
+        """
+        ...
+
+    async def append_in(self, connection: Any, batch: Batch, /) -> None:
+        """Store a batch inside a transaction of the caller's, as a whole or not at all: it is stored when that commits.
+
+        What is refused leaves the transaction as it was. From here to its end the machines of the batch take no other
+        batch, and nobody can take them over; so it should be short.
+
+        Args:
+            connection: The driver's connection, to the journal's own database: a `psycopg.AsyncConnection`.
+            batch: What is to be stored.
+
+        Raises:
+            Unsupported: This journal cannot, or not by such a connection.
+            NotStored: It is not part of the transaction; see `append`.
         """
         ...
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from actorfsm.journal.memory import Fate, MemoryJournal, MemoryStore
+from actorfsm.journal.postgresql.journal import PostgreSQLJournal
 from actorfsm.journal.sqlite.journal import SQLiteJournal
+from tests.postgresql_server import Server
 
 
 class MemoryStage:
@@ -127,6 +132,82 @@ class SQLiteStage:
     async def usurp(self) -> None:
         with closing(sqlite3.connect(self.path)) as other, other:
             other.execute("UPDATE owners SET epoch = epoch + 1")
+
+    def fail(self, nth: int, fault: str, *, lasting: bool) -> None:
+        trouble = self.trouble
+        trouble.nth, trouble.count, trouble.fired = nth, 0, False
+        trouble.full, trouble.lasting = fault == "full", lasting
+
+    def heal(self) -> bool:
+        self.trouble.nth = 0
+        return self.trouble.fired
+
+
+class PostgreSQLTrouble:
+    """Lets a connection end at the n-th statement: before it is done, or after it; or the room end there."""
+
+    def __init__(self) -> None:
+        self.nth = 0
+        self.count = 0
+        self.lasting = self.full = self.late = self.fired = False
+
+    def strikes(self, statement: str) -> bool:
+        if not self.nth or (self.full and "append(" not in statement):
+            return False
+        self.count += 1
+        struck = self.count == self.nth or (self.lasting and self.count > self.nth)
+        self.fired = self.fired or struck
+        return struck
+
+    def connect(self, *arguments: Any, **options: Any) -> psycopg.Connection:
+        trouble = self
+
+        class Troubled(psycopg.Connection):
+            def execute(self, query: Any, *values: Any, **more: Any) -> Any:
+                if not trouble.strikes(str(query)):
+                    return super().execute(query, *values, **more)
+                if trouble.full:
+                    raise psycopg.errors.DiskFull("injected")
+                if trouble.late:
+                    super().execute(query, *values, **more)
+                self.close()
+                raise psycopg.OperationalError("injected")
+
+        return Troubled.connect(*arguments, **options)
+
+
+class PostgreSQLStage:
+    """Journals in a schema of their own."""
+
+    def __init__(self, server: Server, *, late: bool = False, **options: Any) -> None:
+        self.server = server
+        self.schema = server.new_schema()
+        self.trouble = PostgreSQLTrouble()
+        self.trouble.late = late
+        self.options = options
+
+    def journal(self, **options: Any) -> PostgreSQLJournal:
+        given = {"schema": self.schema, "connect": self.trouble.connect, **self.options, **options}
+        return PostgreSQLJournal(self.server.url(), **given)
+
+    async def open(self) -> PostgreSQLJournal:
+        journal = self.journal()
+        await journal.open()
+        return journal
+
+    async def crash(self, journal: PostgreSQLJournal) -> None:
+        """What kill -9 does to a connection is to end it without a word."""
+        connection = journal._store._connection
+        if connection is not None:
+            with socket.socket(fileno=connection.fileno()) as cut:
+                cut.shutdown(socket.SHUT_RDWR)
+                cut.detach()
+        await journal.close()
+
+    async def usurp(self) -> None:
+        other = self.journal(take_over=True)
+        await other.open()
+        await other.close()
 
     def fail(self, nth: int, fault: str, *, lasting: bool) -> None:
         trouble = self.trouble

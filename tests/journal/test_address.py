@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,41 @@ def test_what_is_no_name_is_refused(name: str) -> None:
 
 
 def test_a_back_end_that_there_is_not_is_refused_without_its_password() -> None:
-    with pytest.raises(Unsupported, match="no journal at postgresql://;") as refused:
-        journal_at("postgresql://me:secret@localhost/orders")
+    with pytest.raises(Unsupported, match="no journal at mysql://;") as refused:
+        journal_at("mysql://me:secret@localhost/orders")
     assert "secret" not in str(refused.value)
+
+
+def test_a_url_of_postgresql_is_a_journal_on_a_server_and_its_password_is_never_shown() -> None:
+    journal = journal_at("postgresql://me:secret@localhost:5433/orders?sslmode=require&schema=shop")
+    assert (
+        repr(journal)
+        == "<PostgreSQLJournal postgresql://me@localhost:5433/orders?schema=shop epoch=0 closed>"
+    )
+    assert journal.durable
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://localhost/orders?schema=Shop", "lower-case letters"),
+        ("postgresql://localhost/orders?wrong=1", "wrong"),
+        ("postgresql://me:secret@[::1/orders", "no URL of PostgreSQL"),
+    ],
+)
+def test_a_url_that_is_none_is_refused_without_its_password(url: str, said: str) -> None:
+    with pytest.raises(JournalUnusable, match=said) as refused:
+        journal_at(url)
+    assert "secret" not in str(refused.value)
+
+
+def test_without_psycopg_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(sys.modules):
+        if name.startswith("actorfsm.journal.postgresql"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(Unsupported, match=r"pip install 'actorfsm\[postgresql\]'"):
+        journal_at("postgresql://localhost/orders")
 
 
 def test_a_durability_that_there_is_not_is_refused() -> None:

@@ -6,9 +6,9 @@ import asyncio
 import os
 import sqlite3
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from actorfsm.errors import ActorFSMError, JournalClosed, JournalLocked
+from actorfsm.errors import ActorFSMError, JournalClosed, JournalLocked, Unsupported
 from actorfsm.journal.executor import executor_for
 from actorfsm.journal.group import Group
 from actorfsm.journal.sqlite import changes, queries
@@ -98,6 +98,14 @@ class SQLiteJournal:
             answer.set_exception(JournalClosed("the journal is not open"))
             return answer
         return self._group.add(batch)
+
+    async def append_in(self, _connection: Any, _batch: Batch, /) -> None:
+        """Refuse it: a file has one writer; see `Journal`.
+
+        Raises:
+            Unsupported: Always.
+        """
+        raise Unsupported("append_in() needs a journal at postgresql://: this one is in a file")
 
     async def close(self) -> None:
         """Store what was handed in, then close the file; see `Journal`."""

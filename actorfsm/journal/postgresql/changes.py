@@ -1,0 +1,212 @@
+"""What is written: each change is one call of a function of the server; see `migrations/`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, LiteralString, NamedTuple
+
+from actorfsm.journal import codec
+from actorfsm.journal.codec import FIRST
+from actorfsm.journal.postgresql import queries
+from actorfsm.journal.postgresql.text import to_column
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from uuid import UUID
+
+    from psycopg import Connection
+
+    from actorfsm.errors import EventIdUsed
+    from actorfsm.journal.entry import Batch
+
+__all__ = [
+    "APPEND",
+    "Owner",
+    "Values",
+    "drop_dead_letters",
+    "forget",
+    "plan",
+    "snapshot",
+    "used_by",
+    "values_of",
+]
+
+Values = list[Any]
+
+_TYPES: Final = {
+    # Of each kind of row the columns: s is text, n a number, b bytes.
+    "entry": "snssb",
+    "head": "ssssnbnb",
+    "ended": "ss",
+    "timer": "ssnsb",
+    "accepted": "ss",
+    "pending": "ssssb",
+    "settled": "s",
+    "dead": "ssnsb",
+    "image": "snsb",
+}
+_ARRAYS: Final[dict[str, LiteralString]] = {"s": "%b::text[]", "n": "%b::bigint[]", "b": "%b::bytea[]"}
+
+_PLACES: Final[list[LiteralString]] = [_ARRAYS[of] for columns in _TYPES.values() for of in columns]
+
+APPEND: Final[LiteralString] = "append(%s, %s, " + ", ".join(_PLACES) + ")"
+"""The call that stores batches, for the `values_of` them."""
+
+
+class Owner(NamedTuple):
+    """What shows a connection to be that of the owner."""
+
+    epoch: int
+    token: UUID
+
+
+def plan(batch: Batch, heads: dict[str, tuple[int, bytes]]) -> codec.Plan:
+    """Return what a batch comes to after those before it in the same call.
+
+    Args:
+        batch: What is to be stored.
+        heads: Number and checksum of the last entry of machines, as those before leave them; this one is added.
+
+    Raises:
+        NotStored: It breaks a rule of the journal.
+    """
+    planned = codec.plan(batch, lambda machine_id: heads.get(machine_id, (0, FIRST)))
+    for row in planned.rows:
+        heads[row.machine_id] = (row.seq, row.checksum)
+    return planned
+
+
+def values_of(
+    owner: Owner,
+    plans: Sequence[codec.Plan],
+    batches: Sequence[Batch],
+    before: Mapping[str, tuple[int, bytes]],
+) -> Values:
+    """Return the values for `APPEND`.
+
+    Args:
+        owner: Who stores them.
+        plans: What the batches come to.
+        batches: The same batches.
+        before: Number and checksum of the last entry of the machines, before all of them.
+    """
+    text = to_column
+    rows = [row for planned in plans for row in planned.rows]
+    entries = [entry for batch in batches for entry in batch.entries]
+    heads = {
+        entry.machine_id: (
+            *(text(entry.machine_id), text(entry.machine), entry.status, queries.text_of(entry.target)),
+            *(row.seq, row.checksum, *before.get(entry.machine_id, (0, FIRST))),
+        )
+        for entry, row in zip(entries, rows, strict=True)
+    }
+    timers = {key: timer for planned in plans for key, timer in planned.timers.items()}
+    images = {image[0]: image for planned in plans for image in planned.images}
+    tables: list[tuple[str, Iterable[tuple[Any, ...]]]] = [
+        (
+            "entry",
+            (
+                (
+                    *(
+                        text(row.machine_id),
+                        row.seq,
+                        None if row.concluded_id is None else text(row.concluded_id),
+                    ),
+                    *(row.body, row.checksum),
+                )
+                for row in rows
+            ),
+        ),
+        ("head", heads.values()),
+        ("ended", ((text(of), text(name)) for (of, name), timer in timers.items() if timer is None)),
+        (
+            "timer",
+            ((text(of), text(name), *timer) for (of, name), timer in timers.items() if timer is not None),
+        ),
+        (
+            "accepted",
+            (
+                (text(pending.machine_id), text(pending.message.event_id))
+                for batch in batches
+                for pending in batch.accepted
+            ),
+        ),
+        (
+            "pending",
+            (
+                (text(key), text(of), text(event_id), body, checksum)
+                for planned in plans
+                for key, (of, event_id, body, checksum) in planned.promises.items()
+            ),
+        ),
+        ("settled", ((text(key),) for planned in plans for key in planned.settled)),
+        (
+            "dead",
+            (
+                (text(of), text(reason), at_us, body, checksum)
+                for planned in plans
+                for of, reason, at_us, body, checksum in planned.dead
+            ),
+        ),
+        ("image", ((text(of), seq, body, checksum) for of, seq, body, checksum in images.values())),
+    ]
+    values: Values = [owner.epoch, owner.token]
+    for kind, table in tables:
+        columns = list(zip(*table, strict=True)) or [()] * len(_TYPES[kind])
+        values += [list(column) for column in columns]
+    return values
+
+
+def used_by(connection: Connection, batch: Batch) -> EventIdUsed | None:
+    """Return which event id of a batch is used already, or waits; None if it is none of them."""
+    for entry in batch.entries:
+        event_id = entry.concluded_id
+        if event_id is not None and queries.seq_of(connection, entry.machine_id, event_id) is not None:
+            return codec.used_before(entry.machine_id, event_id)
+    promised = (pending for entry in batch.entries for pending in entry.promises)
+    for pending in (*batch.accepted, *promised):
+        if queries.is_pending(connection, pending.key):
+            return codec.used_before(pending.machine_id, pending.message.event_id)
+    for pending in batch.accepted:
+        if queries.seq_of(connection, pending.machine_id, pending.message.event_id) is not None:
+            return codec.used_before(pending.machine_id, pending.message.event_id)
+    return None
+
+
+def snapshot(connection: Connection, owner: Owner, machine_id: str, keep: int | None) -> int:
+    """Store a machine's image and trim its entries; see `Journal.snapshot`.
+
+    Raises:
+        JournalCorrupt: What is stored of it is not what was written.
+    """
+    stored = queries.load(connection, machine_id)
+    if stored is None:
+        return 0
+    head = stored.head
+    image, checksum = codec.encode_image(stored.image, head.checksum)
+    old = [] if keep is None else queries.untrimmed(connection, machine_id, 0, head.seq - keep)
+    left = [codec.trimmed(row) for row in old]
+    return _count(
+        connection,
+        "SELECT snapshot(%s, %s, %s, %s, %b, %s, %b, %b::bigint[], %b::text[], %b::bytea[])",
+        [
+            *owner,
+            *(to_column(machine_id), head.seq, head.checksum, image, checksum),
+            *([row.seq for row in left], [row.answer for row in left], [row.trimmed for row in left]),
+        ],
+    )
+
+
+def forget(connection: Connection, owner: Owner, machine_id: str, through_seq: int) -> int:
+    """Forget event ids and answers; see `Journal.forget`."""
+    values = [*owner, to_column(machine_id), through_seq]
+    return _count(connection, "SELECT forget(%s, %s, %s, %s)", values)
+
+
+def drop_dead_letters(connection: Connection, owner: Owner, places: Sequence[int]) -> int:
+    """Forget dead letters; see `Journal.drop_dead_letters`."""
+    return _count(connection, "SELECT drop_dead_letters(%s, %s, %b::bigint[])", [*owner, list(places)])
+
+
+def _count(connection: Connection, call: Any, values: Values) -> int:
+    row = connection.execute(call, values).fetchone()
+    return int(row[0]) if row else 0

@@ -1,0 +1,50 @@
+"""A batch inside a transaction that the caller owns: it is stored when that commits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from actorfsm.errors import JournalClosed, NotStored, Unsupported
+from actorfsm.journal.postgresql import changes, refusals
+from actorfsm.journal.postgresql.driver import psycopg, sql
+from actorfsm.journal.postgresql.text import from_column, to_column
+
+if TYPE_CHECKING:
+    from actorfsm.journal.entry import Batch
+    from actorfsm.journal.postgresql.changes import Owner
+    from actorfsm.journal.postgresql.target import Target
+
+__all__ = ["append_in"]
+
+
+async def append_in(connection: Any, batch: Batch, owner: Owner | None, target: Target) -> None:
+    """Store a batch by somebody else's connection; see `Journal.append_in`."""
+    if not isinstance(connection, psycopg.AsyncConnection):
+        raise Unsupported(
+            f"append_in() takes a psycopg.AsyncConnection, not {type(connection).__name__}: give the driver's own "
+            "connection"
+        )
+    if owner is None:
+        raise JournalClosed("the journal is not open")
+    if connection.autocommit and connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+        raise NotStored("the connection is in no transaction: begin one, async with connection.transaction()")
+    schema = sql.Identifier(target.schema)
+    try:
+        # A savepoint: what is refused leaves the caller's transaction as it was.
+        async with connection.transaction():
+            before = await _heads(connection, batch, schema)
+            planned = changes.plan(batch, dict(before))
+            call = sql.SQL("SELECT {}.").format(schema) + sql.SQL(changes.APPEND)
+            await connection.execute(call, changes.values_of(owner, [planned], [batch], before))
+    except psycopg.Error as error:
+        raise refusals.refusal(error, target.shown) from error
+
+
+async def _heads(
+    connection: Any, batch: Batch, schema: sql.Identifier
+) -> dict[str, tuple[int, bytes]]:
+    """Return number and checksum of the last entry of the batch's machines, as the transaction sees them."""
+    select = sql.SQL("SELECT machine_id, seq, checksum FROM {}.machines WHERE machine_id = ANY (%b::text[])")
+    machine_ids = list({to_column(entry.machine_id) for entry in batch.entries})
+    found = await connection.execute(select.format(schema), (machine_ids,), binary=True)
+    return {from_column(machine_id): (seq, checksum) for machine_id, seq, checksum in await found.fetchall()}

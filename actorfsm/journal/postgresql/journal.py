@@ -1,0 +1,203 @@
+"""The journal on a PostgreSQL server: the store's calls, made on its thread, and batches that are written in groups."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from actorfsm.errors import ActorFSMError, JournalClosed, JournalLocked
+from actorfsm.journal.executor import executor_for
+from actorfsm.journal.group import Group
+from actorfsm.journal.postgresql import changes, inside, queries
+from actorfsm.journal.postgresql.driver import psycopg
+from actorfsm.journal.postgresql.store import Store
+from actorfsm.journal.postgresql.target import target_of
+
+if TYPE_CHECKING:
+    from asyncio import Future
+    from collections.abc import Callable, Sequence
+
+    from psycopg import Connection
+
+    from actorfsm.journal.entry import Batch, DeadMessage, Entry, Head, Recorded, Status, StoredTimer
+    from actorfsm.journal.executor import Executor
+    from actorfsm.journal.postgresql.changes import Owner
+    from actorfsm.journal.postgresql.connecting import Connect
+    from actorfsm.journal.postgresql.store import Durability
+    from actorfsm.journal.protocol import Placed, Stored
+
+__all__ = ["PostgreSQLJournal"]
+
+T = TypeVar("T")
+
+
+class PostgreSQLJournal:
+    """A journal in a schema of a PostgreSQL database. Needs the extra `postgresql`.
+
+    Args:
+        url: Where, as libpq takes it: `postgresql://user@host:5432/database`.
+        schema: The schema; by default what the URL names as `?schema=`, or `actorfsm`. It is made if it is not there.
+        durability: `full`, the default: what is acknowledged is on the server's disk. `process`: it survives the end of
+            this process; when the server crashes its last commits may be lost (`synchronous_commit = off`).
+        take_over: Take the machines over also from an owner that lives: it is fenced. Without it `open` raises
+            `JournalLocked` then.
+        read_only: To look at a journal, also while another process uses it. Nothing can be stored.
+        connect: Makes a connection, for tests.
+        executor: Where the store's calls are made; by default a thread, or a simulated loop itself.
+
+    Raises:
+        ActorFSMError: There is no such durability.
+        JournalUnusable: The URL is none.
+    """
+
+    durable = True
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        schema: str | None = None,
+        durability: Durability = "full",
+        take_over: bool = False,
+        read_only: bool = False,
+        connect: Connect = psycopg.Connection.connect,
+        executor: Executor | None = None,
+    ) -> None:
+        if durability not in {"full", "process"}:
+            raise ActorFSMError(f"durability={durability!r}: give 'full' or 'process'")
+        self._target = target_of(url, schema)
+        self._store = Store(self._target, durability, connect, take_over=take_over, read_only=read_only)
+        self._given_executor = executor
+        self._executor: Executor | None = None
+        self._group: Group | None = None
+        self._is_in_use = False
+
+    def __repr__(self) -> str:
+        closed = "" if self._executor else " closed"
+        return f"<PostgreSQLJournal {self._target.shown} epoch={self.epoch}{closed}>"
+
+    @property
+    def epoch(self) -> int:
+        """Which owner this is."""
+        return self._store.epoch
+
+    async def open(self) -> None:
+        """Connect and take the machines over; see `Journal`."""
+        if self._is_in_use:
+            raise JournalLocked(
+                f"{self._target.shown} is open already: one PostgreSQLJournal serves one system, make another",
+                pid=os.getpid(),
+            )
+        self._is_in_use = True
+        executor = self._given_executor or executor_for(asyncio.get_running_loop())
+        try:
+            await executor.submit(self._store.open)
+        except BaseException:
+            executor.submit(self._store.close)  # if the call was given up it may still succeed
+            executor.close()
+            self._is_in_use = False
+            raise
+        self._executor = executor
+        self._group = Group(executor, self._store.write)
+
+    def append(self, batch: Batch) -> Future[None]:
+        """Store a batch; see `Journal`."""
+        if self._group is None:
+            answer: Future[None] = asyncio.get_running_loop().create_future()
+            answer.set_exception(JournalClosed("the journal is not open"))
+            return answer
+        return self._group.add(batch)
+
+    async def append_in(self, connection: Any, batch: Batch, /) -> None:
+        """Store a batch inside a transaction of the caller's; see `Journal`. It takes a `psycopg.AsyncConnection`."""
+        await inside.append_in(connection, batch, self._store.owner, self._target)
+
+    async def close(self) -> None:
+        """Store what was handed in, then part with the server; see `Journal`."""
+        executor, group = self._executor, self._group
+        self._executor = self._group = None
+        if executor is not None and group is not None:
+            group.flush()
+            closed = executor.submit(self._store.close)
+            executor.close()
+            try:
+                await closed
+            finally:
+                self._is_in_use = False
+
+    async def _call(self, work: Callable[[], T]) -> T:
+        if self._executor is None:
+            raise JournalClosed("the journal is not open")
+        return await self._executor.submit(work)
+
+    async def _read(self, look: Callable[[Connection], T]) -> T:
+        return await self._call(lambda: self._store.read(look))
+
+    async def _change(self, change: Callable[[Connection, Owner], int]) -> int:
+        return await self._call(lambda: self._store.change(change))
+
+    async def settle(self, batch: Batch) -> bool:
+        """Return whether a batch is stored; see `Journal`."""
+        return await self._call(lambda: self._store.settle(batch))
+
+    async def load(self, machine_id: str) -> Stored | None:
+        """Return a machine; see `Journal`."""
+        return await self._read(lambda connection: queries.load(connection, machine_id))
+
+    async def lookup(self, machine_id: str, event_id: str) -> Recorded | None:
+        """Return what became of an event id; see `Journal`."""
+        return await self._read(lambda connection: queries.lookup(connection, machine_id, event_id))
+
+    async def entries(self, machine_id: str, after_seq: int = 0, limit: int = 1_000) -> Sequence[Entry]:
+        """Return entries of a machine; see `Journal`."""
+        return await self._read(
+            lambda connection: queries.entries_of(connection, machine_id, after_seq, limit)
+        )
+
+    async def machines(
+        self,
+        *,
+        machine: str | None = None,
+        status: Status | None = None,
+        state: str | None = None,
+        after: str = "",
+        limit: int = 1_000,
+    ) -> Sequence[Head]:
+        """Return machines; see `Journal`."""
+        return await self._read(
+            lambda connection: queries.machines_of(
+                connection, machine=machine, status=status, state=state, after=after, limit=limit
+            )
+        )
+
+    async def timers(
+        self, before_us: int, after: tuple[int, str, str] | None = None, limit: int = 1_000
+    ) -> Sequence[StoredTimer]:
+        """Return timers; see `Journal`."""
+        behind = after or queries.BEFORE_ALL
+        return await self._read(lambda connection: queries.timers_of(connection, before_us, behind, limit))
+
+    async def pending(self, after: int = 0, limit: int = 1_000) -> Sequence[Placed]:
+        """Return what is pending; see `Journal`."""
+        return await self._read(lambda connection: queries.pending_of(connection, after, limit))
+
+    async def dead_letters(self, after: int = 0, limit: int = 1_000) -> Sequence[DeadMessage]:
+        """Return dead letters; see `Journal`."""
+        return await self._read(lambda connection: queries.dead_letters_of(connection, after, limit))
+
+    async def drop_dead_letters(self, places: Sequence[int]) -> int:
+        """Forget dead letters; see `Journal`."""
+        return await self._change(
+            lambda connection, owner: changes.drop_dead_letters(connection, owner, places)
+        )
+
+    async def snapshot(self, machine_id: str, *, keep: int | None = None) -> None:
+        """Store a machine's image; see `Journal`."""
+        await self._change(lambda connection, owner: changes.snapshot(connection, owner, machine_id, keep))
+
+    async def forget(self, machine_id: str, through_seq: int) -> int:
+        """Forget event ids and answers; see `Journal`."""
+        return await self._change(
+            lambda connection, owner: changes.forget(connection, owner, machine_id, through_seq)
+        )
