@@ -26,10 +26,15 @@ async def append_in(connection: Any, batch: Batch, owner: Owner | None, target: 
         )
     if owner is None:
         raise JournalClosed("the journal is not open")
-    if connection.autocommit and connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+    is_idle = connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+    if is_idle and connection.autocommit:
         raise NotStored("the connection is in no transaction: begin one, async with connection.transaction()")
     schema = sql.Identifier(target.schema)
     try:
+        if is_idle:
+            await connection.execute(
+                "SELECT"
+            )  # begins the caller's transaction; a savepoint would be one of its own
         # A savepoint: what is refused leaves the caller's transaction as it was.
         async with connection.transaction():
             before = await _heads(connection, batch, schema)
@@ -40,9 +45,7 @@ async def append_in(connection: Any, batch: Batch, owner: Owner | None, target: 
         raise refusals.refusal(error, target.shown) from error
 
 
-async def _heads(
-    connection: Any, batch: Batch, schema: sql.Identifier
-) -> dict[str, tuple[int, bytes]]:
+async def _heads(connection: Any, batch: Batch, schema: sql.Identifier) -> dict[str, tuple[int, bytes]]:
     """Return number and checksum of the last entry of the batch's machines, as the transaction sees them."""
     select = sql.SQL("SELECT machine_id, seq, checksum FROM {}.machines WHERE machine_id = ANY (%b::text[])")
     machine_ids = list({to_column(entry.machine_id) for entry in batch.entries})
