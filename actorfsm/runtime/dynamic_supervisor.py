@@ -277,7 +277,7 @@ class DynamicSupervisor:
         delay_s = pauses.next_pause_s(policy, now, self._parts.random)
         reason = f"after {type(cause).__name__}; resumes in {delay_s:.3g} s"
         self.record(actor, "restarted", reason, cause)
-        self._write(actor, "restarted")
+        self.write(actor, "restarted")
         self._pause(actor, delay_s)
 
     def _pause(self, actor: Actor, delay_s: float) -> None:
@@ -314,7 +314,7 @@ class DynamicSupervisor:
         actor.status = QUARANTINED
         self._parts.counters.quarantines += 1
         self.record(actor, "quarantined", reason, cause)
-        self._write(actor, "quarantined", "quarantined")
+        self.write(actor, "quarantined", "quarantined")
         self._answer_asks_in_quarantine(actor)
         if self._parts.on_quarantine is not None:
             self._parts.on_quarantine(actor.id, cause)
@@ -342,7 +342,7 @@ class DynamicSupervisor:
             rare.backoff.clear()
         timers.forgive(actor)
         self.record(actor, "released", "without the events that were held" if discard else "", None)
-        self._write(actor, "released", "finished" if actor.node.final else "alive")
+        self.write(actor, "released", "finished" if actor.node.final else "alive")
         if discard and actor.mailbox is not None:
             for envelope in actor.mailbox.drain():
                 error = Quarantined(
@@ -419,7 +419,7 @@ class DynamicSupervisor:
                 )
                 perform.end_undelivered(actor, envelope, error)
             actor.mailbox = None
-        self._write(actor, "stopped", "stopped")
+        self.write(actor, "stopped", "stopped")
         self._parts.registry.actors.pop(actor.id, None)  # last: until then what waits is accounted for
         if is_shown:
             self.record(actor, "stopped", reason, None)
@@ -488,6 +488,11 @@ class DynamicSupervisor:
         if self._held is not None:
             self._hold(actor, self._held)
 
+    def take_back(self, actor: Actor) -> None:
+        """Take a machine back that the journal had."""
+        if self._held is not None:
+            self._hold(actor, self._held)
+
     def resume_all(self) -> None:
         """Let the machines that were held go on, each in a new incarnation."""
         held, self._held = self._held, None
@@ -498,16 +503,18 @@ class DynamicSupervisor:
                 actor.incarnation += 1
                 self._parts.counters.restarts += 1
                 self.record(actor, "restarted", "with its supervisor", None)
-                self._write(actor, "restarted")
+                self.write(actor, "restarted")
             self.go_on(actor)
 
     def give_up(self) -> None:
-        """Stop the machines that are held: they are not started again."""
+        """Stop the machines that are held: they are not started again. What is stored of them stays."""
         held, self._held = self._held, None
         for actor in held or ():
+            if self._parts.recording is not None:
+                self._parts.recording.leave(actor)
             self.stop(actor, "is not started again")
 
-    def _write(self, actor: Actor, kind: EntryKind, status: Status | None = None) -> None:
+    def write(self, actor: Actor, kind: EntryKind, status: Status | None = None) -> None:
         """Let the journal have an entry of what befell a machine."""
         if self._parts.recording is not None:
             self._parts.recording.befell(actor, kind, status)

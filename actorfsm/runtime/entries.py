@@ -61,10 +61,16 @@ class Entries:
                 commits=actor.seq + 1,
             )
         status: Status = "finished" if choice.target.final else "alive"
-        if turn.stops_machine and (actor.mailbox is None or not actor.mailbox.postponed):
+        if turn.stops_machine and (
+            actor.mailbox is None or not actor.mailbox.postponed or _keeps_mail(actor)
+        ):
             status = "stopped"  # otherwise what is postponed has its end first
         watching = self._watching(turn)
-        timers_set, timers_ended = self._timers(actor, track, turn.timers or {})
+        if status == "stopped" or choice.is_birth:
+            watching = {**dict.fromkeys(track.watches, False), **({} if status == "stopped" else watching)}
+        timers_set, timers_ended = self._timers(
+            actor, track, {} if status == "stopped" else turn.timers or {}
+        )
         return Entry(
             machine_id=actor.id,
             machine=actor.kind.name,
@@ -196,6 +202,12 @@ class Entries:
 
     def _now_us(self) -> int:
         return microseconds(self._parts.clock.now())
+
+
+def _keeps_mail(actor: Actor) -> bool:
+    """Return whether what waits at a machine that stops is for its next birth."""
+    child = None if actor.rare is None else actor.rare.child
+    return child is not None and child.is_born_anew
 
 
 def settles(envelope: Envelope) -> tuple[str, ...]:

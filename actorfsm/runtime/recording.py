@@ -136,8 +136,9 @@ class Recording:
                 SystemStopping("the system stopped before the commit", machine_id=actor.id)
             )
         track = self._track(actor)
-        turn.timers = table = timers.left_by(turn, choice)
+        turn.timers = timers.left_by(turn, choice)
         entry = self.entries.of_commit(turn, choice, data, reply, track)
+        table = {} if entry.status == "stopped" else turn.timers
         answer: Future[None] = self._parts.loop.create_future()
         track.lines.append(Line(entry, answer=answer, envelope=turn.envelope))
         status_before, track.status = track.status, entry.status
@@ -190,9 +191,13 @@ class Recording:
     def befell(self, actor: Actor, kind: EntryKind, status: Status | None = None) -> None:
         """Record what befell a machine: a restart, quarantine, release or stop."""
         track = actor.track
-        if track is None or actor.node.parent is None or (status == "stopped" == track.status):
+        if track is None or actor.node.parent is None or (status == "stopped" and track.is_over):
             return
         self._add(actor, kind, None, status=status)
+
+    def leave(self, actor: Actor) -> None:
+        """Leave what is stored of a machine as it is: it is given up, and may be started in the next life."""
+        self._track(actor).is_left = True
 
     def timers_ended(self, actor: Actor) -> None:
         """Record timers that died with an event of which there is no entry."""
@@ -214,6 +219,8 @@ class Recording:
         if status is not None:
             track.status = status
         table = {} if track.status == "stopped" else actor.timers or {}
+        if track.is_left:
+            table = {name: timer for name, (timer, _) in track.timers.items()}
         entry = self.entries.of_what_befell(actor, track, kind, envelope, table)
         track.timers = {name: (timer, timer.failures) for name, timer in table.items()}
         track.follow_watches(entry)

@@ -26,7 +26,7 @@ from actorfsm.journal.entry import Pending
 from actorfsm.machine.timers import TimerScope
 from actorfsm.runtime import perform
 from actorfsm.runtime.actor import IDLE, QUARANTINED, STOPPED, Actor
-from actorfsm.runtime.dynamic_supervisor import rare_of
+from actorfsm.runtime.dynamic_supervisor import is_spawned, rare_of
 from actorfsm.runtime.envelope import Envelope
 from actorfsm.runtime.mailbox import Mailbox
 from actorfsm.runtime.reply import refuse
@@ -38,13 +38,14 @@ from actorfsm.trace import Record
 if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
 
     from actorfsm.journal.entry import Message, Recorded, StoredTimer
-    from actorfsm.journal.image import Image
     from actorfsm.journal.protocol import Journal, Stored
     from actorfsm.runtime.kind import Kind
     from actorfsm.runtime.parts import Parts
     from actorfsm.runtime.recording import Recording
+    from actorfsm.runtime.supervised import MachineChild
 
 __all__ = ["Recovery"]
 
@@ -58,11 +59,15 @@ Item: TypeAlias = Envelope | Pending
 class _Loading:
     """A machine that is being loaded: what waits for it, in order of arrival, and who."""
 
-    __slots__ = ("items", "waiters")
+    __slots__ = ("error", "is_begun", "items", "waiters")
 
     def __init__(self) -> None:
         self.items: deque[Item] = deque()
         self.waiters: list[Future[None]] = []
+        self.is_begun = False
+        """Whether the journal was asked. A machine of the tree waits until its supervisor starts it."""
+        self.error: ActorFSMError | None = None
+        """Why it ended without the machine."""
 
 
 class Recovery:
@@ -78,6 +83,8 @@ class Recovery:
         self._recording = recording
         self._kinds = {kind.name: kind for kind in parts.registry.kinds.values()}
         self._loading: dict[str, _Loading] = {}
+        self._owed: dict[str, list[Item]] = {}
+        """What earlier lives of the system have promised, for machines that are not loaded yet."""
         self._arriving: str | None = None
         """The id whose events come in now: if it is not alive, there is nothing to load."""
         self._ended: dict[str, int] = {}
@@ -87,13 +94,18 @@ class Recovery:
 
     # -- the start ------------------------------------------------------------------------------------------------
 
-    async def begin(self) -> None:
-        """Deliver what was promised, let timers run, and show which machines are in quarantine."""
+    async def prepare(self) -> None:
+        """Find out what was promised: when a machine is loaded, that comes first."""
         place = 0
         while page := await self._journal.pending(after=place):
             for _, pending in page:
-                self._of(pending.machine_id).items.append(pending)
+                self._owed.setdefault(pending.machine_id, []).append(pending)
             place = page[-1].place
+
+    async def begin(self) -> None:
+        """Deliver what was promised, let timers run, and show which machines are in quarantine."""
+        for machine_id in list(self._owed):
+            self._of(machine_id)
         after: tuple[int, str, str] | None = None
         while due := await self._journal.timers(_EVER_US, after):
             for timer in due:
@@ -102,7 +114,7 @@ class Recovery:
         last = ""
         while heads := await self._journal.machines(status="quarantined", after=last):
             for head in heads:
-                self._of(head.machine_id)
+                self._wake(head.machine_id)
             last = heads[-1].machine_id
 
     def _wake_for(self, timer: StoredTimer) -> None:
@@ -124,11 +136,11 @@ class Recovery:
             SystemStopping: The system takes no more.
         """
         machine_id, event = envelope.machine_id, envelope.event
-        if machine_id == self._arriving:
+        is_exempt = envelope.promise is not None or envelope.of_runtime
+        if machine_id == self._arriving or (self._is_awaited(machine_id) and not is_exempt):
             return False
         self.check_can_be_loaded(machine_id, event)
         loading = self._of(machine_id)
-        is_exempt = envelope.promise is not None or envelope.of_runtime
         if len(loading.items) >= _MOST_WAITING and not is_exempt:
             raise MailboxFull(
                 f"{len(loading.items):,} events wait for {machine_id} to be loaded",
@@ -156,11 +168,36 @@ class Recovery:
             raise SystemStopping("the system has stopped", machine_id=machine_id, event=event)
 
     async def ensure(self, machine_id: str) -> None:
-        """Load a machine if it is stored and alive.
+        """Load a machine if it is stored and alive, but for one of the tree that its supervisor is to start.
 
         Raises:
             Quarantined: It cannot be loaded.
         """
+        if not self._is_awaited(machine_id):
+            await self._find(machine_id)
+
+    async def load_child(self, child: MachineChild) -> None:
+        """Look for the machine of a child that is started: the child takes it, or one that is still to be born.
+
+        Raises:
+            Quarantined: It cannot be loaded.
+            ActorFSMError: The journal cannot say.
+        """
+        self.check_can_be_loaded(child.name)
+        waiter: Future[None] = self._parts.loop.create_future()
+        loading = self._of(child.name, is_started=True)
+        loading.waiters.append(waiter)
+        await waiter
+        self.check_can_be_loaded(child.name)
+        if loading.error is not None:
+            raise loading.error
+
+    def _is_awaited(self, machine_id: str) -> bool:
+        """Return whether the machine stands in the tree, and its supervisor has not come to its start yet."""
+        child = self._parts.registry.reserved.get(machine_id)
+        return child is not None and child.is_awaited
+
+    async def _find(self, machine_id: str) -> None:
         if machine_id not in self._parts.registry.actors:
             self.check_can_be_loaded(machine_id)
             await self._loaded(machine_id)
@@ -170,7 +207,11 @@ class Recovery:
         """Load those that are stored and alive, beside each other; one that cannot be is found in `broken`."""
         known = self._parts.registry.actors.keys() | self.broken.keys()
         if not self._is_closed:
-            for loaded in [self._loaded(machine_id) for machine_id in machine_ids if machine_id not in known]:
+            for loaded in [
+                self._loaded(machine_id)
+                for machine_id in machine_ids
+                if machine_id not in known and not self._is_awaited(machine_id)
+            ]:
                 await loaded
 
     def _loaded(self, machine_id: str) -> Future[None]:
@@ -207,7 +248,7 @@ class Recovery:
     async def _watch(self, actor: Actor, machine_ids: list[str]) -> None:
         for machine_id in machine_ids:
             try:
-                await self.ensure(machine_id)
+                await self._find(machine_id)
             except ActorFSMError:
                 continue  # it cannot be loaded now, so nobody knows that it has ended
             track = actor.track
@@ -241,15 +282,22 @@ class Recovery:
 
     def release(self, machine_id: str) -> bool:
         """Try again to load a machine at its next event; return whether it could not be."""
-        return self.broken.pop(machine_id, None) is not None
+        was_broken = self.broken.pop(machine_id, None) is not None
+        child = self._parts.registry.reserved.get(machine_id)
+        if was_broken and child is not None:
+            child.released()
+        return was_broken
 
     # -- loading --------------------------------------------------------------------------------------------------
 
-    def _of(self, machine_id: str) -> _Loading:
-        """Return the loading of a machine, begun now if it was not."""
+    def _of(self, machine_id: str, *, is_started: bool = False) -> _Loading:
+        """Return the loading of a machine, begun now if it was not; a machine of the tree is started first."""
         loading = self._loading.get(machine_id)
         if loading is None:
             loading = self._loading[machine_id] = _Loading()
+            loading.items.extend(self._owed.pop(machine_id, ()))
+        if not loading.is_begun and (is_started or not self._is_awaited(machine_id)):
+            loading.is_begun = True
             task = start_task(self._load(machine_id, loading), self._parts.loop)
             self._parts.keep(task, f"{machine_id}, which is being loaded")
         return loading
@@ -261,6 +309,9 @@ class Recovery:
             if machine_id not in self._loading:
                 return  # the system is going down
             actor = None if stored is None else self._revived(stored)
+            child = self._parts.registry.reserved.get(machine_id)
+            if actor is not None and child is not None and not (child.takes_back or child.is_awaited):
+                actor.status = STOPPED  # its supervisor has given it up
             answers = await self._answers_of_the_dead(actor, loading)
             self._finish(machine_id, loading, stored, actor, answers)
         except asyncio.CancelledError:
@@ -286,6 +337,13 @@ class Recovery:
                 f"{image.machine_id} is a {image.machine}, and the system has no such class: give it to ActorSystem",
                 machine_id=image.machine_id,
             )
+        child = self._parts.registry.reserved.get(image.machine_id)
+        if child is not None and child.kind is not kind:
+            raise InvalidData(
+                f"{image.machine_id} is stored as a {kind.name}, and the tree has it as a {child.kind.name}: give "
+                "one of them another id",
+                machine_id=image.machine_id,
+            )
         values = self._recording.entries.values(kind)
         if image.data is None:
             raise InvalidData(f"no data is stored of {image.machine_id}", machine_id=image.machine_id)
@@ -293,12 +351,11 @@ class Recovery:
         actor.seq, actor.incarnation = image.commits, image.incarnation
         actor.track = track = Track(image.seq, image.status)
         track.watches = dict.fromkeys(image.watches)
-        if image.status == "stopped":
-            actor.status = STOPPED
-            return actor
         if image.status == "quarantined":
             actor.status = QUARANTINED
             rare_of(actor)
+        elif image.status == "stopped":
+            actor.status = STOPPED
         for name, timer in image.timers.items():
             origin = self._envelope(kind, actor.id, timer.message)
             revived = Timer(actor, name, TimerScope[timer.scope], origin, None, time_of_day(timer.due_us))
@@ -359,15 +416,22 @@ class Recovery:
         Raises:
             InvalidData: Something of what was promised to it no longer validates.
         """
+        child = self._parts.registry.reserved.get(machine_id)
+        if child is not None and child.is_awaited and not child.takes_back:
+            loading.is_begun = False  # its start was called off; there will be another
+            return
         alive = actor if actor is not None and actor.status != STOPPED else None
+        if child is not None and child.takes_back:
+            alive = child.take_back(actor)
+            alive.track = alive.track or Track(knows_all_ids=True)
         arrivals = [
             (self._promised(item, alive), item.kind == "own") if isinstance(item, Pending) else (item, False)
             for item in loading.items
         ]
         self._loading.pop(machine_id, None)
         events = [envelope for envelope, is_own in arrivals if not is_own]
-        if alive is not None and stored is not None:
-            self._settle_in(alive, stored.image, [envelope for envelope, is_own in arrivals if is_own])
+        if alive is not None:
+            self._settle_in(alive, [envelope for envelope, is_own in arrivals if is_own])
         elif stored is not None:
             self._ended[machine_id] = stored.head.seq
         self._arriving = machine_id
@@ -396,10 +460,12 @@ class Recovery:
         envelope.own_depth = int(pending.note or 0)
         return envelope
 
-    def _settle_in(self, actor: Actor, image: Image, own: list[Envelope]) -> None:
+    def _settle_in(self, actor: Actor, own: list[Envelope]) -> None:
         parts, track = self._parts, actor.track
         assert track is not None  # noqa: S101 -- it was revived
         parts.registry.actors[actor.id] = actor
+        if is_spawned(actor):
+            actor.kind.supervisor.take_back(actor)
         if own:
             actor.mailbox = actor.mailbox or Mailbox()
             actor.mailbox.own = deque(_as_raised(own))
@@ -413,9 +479,8 @@ class Recovery:
                     rare_of(actor).remember(envelope, actor.kind.options.remembered_ids)
             if actor.status == IDLE:
                 parts.dispatcher.make_ready(actor)
-        timers = [timer for timer, _ in track.timers.values()]
-        actor.timers = {timer.name: timer for timer in timers} or None
-        for timer in sorted(timers, key=lambda timer: image.timers[timer.name].due_us):
+        actor.timers = {name: timer for name, (timer, _) in track.timers.items()} or None
+        for timer in sorted((actor.timers or {}).values(), key=_due_at):
             timer.arm()
         if track.watches:
             self.watch(actor, track.watches)
@@ -463,6 +528,7 @@ class Recovery:
         """End the loading of a machine without it."""
         loading = self._loading.pop(machine_id, None)
         if loading is not None:
+            loading.error = error
             for item in loading.items:
                 self._turn_away(item, error)
             _wake(loading.waiters)
@@ -470,6 +536,8 @@ class Recovery:
     def _hold(self, machine_id: str, error: ActorFSMError) -> None:
         """Hold a machine that cannot be loaded; an operator is told, and the others run."""
         parts = self._parts
+        if machine_id in parts.registry.reserved:
+            parts.registry.reserved[machine_id].is_awaited = False
         self.broken[machine_id] = error
         parts.counters.quarantines += 1
         if parts.sinks:
@@ -490,6 +558,11 @@ def _as_raised(own: Sequence[Envelope]) -> Iterable[Envelope]:
     turns = [list(group) for _, group in groupby(own, key=lambda envelope: envelope.causation_id)]
     for group in reversed(turns):
         yield from group
+
+
+def _due_at(timer: Timer) -> datetime:
+    assert timer.at is not None  # noqa: S101 -- it was revived
+    return timer.at
 
 
 def _wake(waiters: list[Future[None]]) -> None:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from actorfsm.runtime.actor import Actor
     from actorfsm.runtime.kind import Kind
+    from actorfsm.runtime.supervised import MachineChild
 
 __all__ = ["Registry"]
 
@@ -20,14 +21,15 @@ class Registry:
         actors: All of them, also those whose birth is still going on.
         kinds: The machine classes.
         births: By event class, the machine class that it creates.
-        reserved: The ids of machines that are declared in the supervision tree: only supervisors give birth to them.
+        reserved: The places of machines that are declared in the supervision tree, by id: only supervisors start
+            them.
     """
 
     __slots__ = ("actors", "births", "kinds", "reserved")
 
     def __init__(self, kinds: Iterable[Kind]) -> None:
         self.actors: dict[str, Actor] = {}
-        self.reserved: frozenset[str] = frozenset()
+        self.reserved: dict[str, MachineChild] = {}
         self.kinds: dict[type[Any], Kind] = {kind.machine_class: kind for kind in kinds}
         self.births: dict[type[Any], Kind] = {
             event_class: kind for kind in self.kinds.values() for event_class in kind.definition.births

@@ -13,10 +13,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from actorfsm.clock import seconds
-from actorfsm.errors import ActorFSMError, MachineStopped
+from actorfsm.errors import ActorFSMError, MachineStopped, Quarantined
 from actorfsm.event import Spawn
 from actorfsm.runtime import jobs, perform, timers
-from actorfsm.runtime.actor import IDLE, PAUSED, RUNNING, STOPPED, Actor
+from actorfsm.runtime.actor import IDLE, PAUSED, QUARANTINED, RUNNING, STOPPED, Actor
 from actorfsm.runtime.child import Child, Restart, count_arguments
 from actorfsm.runtime.dynamic_supervisor import is_spawned, rare_of
 from actorfsm.runtime.envelope import Envelope
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from actorfsm.runtime.kind import Kind
     from actorfsm.runtime.parts import Parts
+    from actorfsm.runtime.recovery import Recovery
     from actorfsm.runtime.supervisor import LiveSupervisor
     from actorfsm.runtime.turn import Turn
 
@@ -256,17 +257,24 @@ class MachineChild(LiveChild):
     """A machine that stands in the tree: born when its supervisor starts it, restarted with its mail.
 
     Attributes:
+        kind: Its class in this system.
         has_exited: Whether it ended normally, so that the next incarnation is born anew.
+        is_awaited: Whether its supervisor has not come to its first start yet: with a journal, what is promised to it
+            waits until then.
+        takes_back: Whether it starts now, and takes what the journal has of it.
     """
 
     def __init__(self, parts: Parts, spec: Child, parent: LiveSupervisor, kind: Kind) -> None:
         super().__init__(parts, spec.name, spec.restart, parent)
-        self._kind: Final = kind
+        self.kind: Final = kind
         self._data: Final = spec.data
         self._start_timeout_s: Final = seconds(spec.start_timeout)
         self._shutdown_s: Final = seconds(spec.shutdown)
         self._actor: Actor | None = None
         self.has_exited = False
+        self.is_awaited = True
+        self.takes_back = False
+        parts.registry.reserved[spec.name] = self
         self._is_leaving = False
         """Whether the supervisor waits until the event at hand is done."""
         self._end_is_shown = False
@@ -276,13 +284,21 @@ class MachineChild(LiveChild):
 
     async def start(self) -> None:
         """Give birth to the machine, or let it go on from its last committed state with its mail."""
+        if self._actor is None and self.parts.recovery is not None:
+            try:
+                await self._load(self.parts.recovery)
+            except Quarantined:
+                self.status = "failed"  # it is held until its release, and the others run (C27)
+                return
         actor = self._actor
         if actor is None or self.has_exited or actor.node.parent is None:
             await self._give_birth()
         else:
+            is_loaded = self.status == "new"
             self.begin()
-            timers.forgive(actor)
-            self._kind.supervisor.go_on(actor)
+            if not is_loaded:
+                timers.forgive(actor)
+            self.kind.supervisor.go_on(actor)
         self.has_started()
 
     async def stop(self) -> None:
@@ -295,16 +311,57 @@ class MachineChild(LiveChild):
         self.has_stopped()
 
     def give_up(self) -> None:
-        """Answer what the machine held for a next incarnation that will not come."""
+        """Answer what the machine held for a next incarnation that will not come; what is stored of it stays."""
         actor, self._actor = self._actor, None
         if actor is not None:
+            if self.parts.recording is not None:
+                self.parts.recording.leave(actor)
             rare = rare_of(actor)
             rare.child = None
             rare.stop_reason = rare.stop_reason or "is not started again"
-            self._kind.supervisor.stop_now(actor, is_shown=not self._end_is_shown)
+            self.kind.supervisor.stop_now(actor, is_shown=not self._end_is_shown)
+
+    # -- what the journal has of it -----------------------------------------------------------------------------
+
+    async def _load(self, recovery: Recovery) -> None:
+        self.takes_back = True
+        try:
+            async with asyncio.timeout(self._start_timeout_s):
+                while self._actor is None:  # a load that was begun for an event may have ended without it
+                    await recovery.load_child(self)
+        except TimeoutError:
+            raise TimeoutError(f"{self.name} was not loaded after {self._start_timeout_s:g} s") from None
+        finally:
+            self.takes_back = False
+
+    def take_back(self, stored: Actor | None) -> Actor:
+        """Take the machine that is stored, or one that is still to be born, before anything reaches it; it is held."""
+        kind = self.kind
+        actor = self._actor = stored or Actor(kind, self.name, kind.root, kind.rules.at_birth(self._data))
+        rare_of(actor).child = self
+        self.is_awaited = False
+        self.incarnation = actor.incarnation
+        self.has_exited = actor.status == STOPPED or (self.is_born_anew and actor.node.final)
+        if actor.status == QUARANTINED:
+            kind.supervisor.write(actor, "released", "finished" if actor.node.final else "alive")
+        actor.status = PAUSED
+        return actor
+
+    def released(self) -> None:
+        """Follow the release of the machine, which could not be loaded: its supervisor starts it."""
+        assert self.parent is not None  # noqa: S101 -- only the root has none
+        self.status, self.down_with_it = "waiting", [self]
+        self.parent.child_exited(self)
+
+    @property
+    def is_born_anew(self) -> bool:
+        """Whether it is started again when it has ended normally."""
+        return self.restart is Restart.PERMANENT
+
+    # -- birth --------------------------------------------------------------------------------------------------
 
     async def _give_birth(self) -> None:
-        parts, kind, actor = self.parts, self._kind, self._actor
+        parts, kind, actor = self.parts, self.kind, self._actor
         data = kind.rules.at_birth(self._data)
         if actor is None:
             actor = self._actor = Actor(kind, self.name, kind.root, data)
@@ -355,6 +412,7 @@ class MachineChild(LiveChild):
         assert self._actor is not None  # noqa: S101 -- made before
         self._actor.incarnation = self.incarnation
         self.parts.counters.restarts += 1
+        self.kind.supervisor.write(self._actor, "restarted")
 
     # -- holding ------------------------------------------------------------------------------------------------
 
@@ -412,7 +470,7 @@ class MachineChild(LiveChild):
     def finished(self) -> None:
         """Follow the entry into a final state: a normal exit. A machine that is not born anew stays addressable."""
         self.has_exited = True
-        if self.restart is Restart.PERMANENT and self._actor is not None and not self.parts.stopping:
+        if self.is_born_anew and self._actor is not None and not self.parts.stopping:
             rare_of(self._actor).stop_reason = "finished"
         elif self.status in {"starting", "running"}:
             self.exited(None)
@@ -423,12 +481,13 @@ class MachineChild(LiveChild):
         if self._is_leaving:
             self._keep(actor)
             return True
-        if self.restart is not Restart.PERMANENT or self.parts.stopping:
+        if not self.is_born_anew or self.parts.stopping:
             return False
         if self.has_exited and self._end_is_shown:
             rare.stop_reason = None  # it has stopped already, and waits for its next birth
             return True
         self.has_exited = True
+        self.kind.supervisor.write(actor, "stopped", "stopped")
         self.record("stopped", rare.stop_reason or "")
         if not actor.node.final:  # otherwise they were told when it finished
             self.parts.watches.ended(actor, "stopped")
@@ -448,7 +507,7 @@ class MachineChild(LiveChild):
         if self._actor is None:
             super().record(name, reason, error)
         else:
-            self._kind.supervisor.record(self._actor, name, reason, error)
+            self.kind.supervisor.record(self._actor, name, reason, error)
 
 
 class ClassChild(LiveChild):

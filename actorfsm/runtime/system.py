@@ -27,7 +27,6 @@ from actorfsm.errors import (
     NoSuchMachine,
     SystemFailed,
     SystemStopping,
-    Unsupported,
 )
 from actorfsm.ids import EventIds, check_machine_id
 from actorfsm.journal.address import journal_at
@@ -103,8 +102,7 @@ class ActorSystem(Generic[ServicesT]):
         machines: The machine classes.
         services: What hooks find as `self.services`; never stored.
         journal: Where commits go: the name of a SQLite file, or a journal. Without one the system keeps everything in
-            memory and forgets it at the end. Jobs, supervision trees and `reply_to=` are not for systems with a journal
-            yet.
+            memory and forgets it at the end. Jobs and `reply_to=` are not for systems with a journal yet.
         durability: Of a file: `full`, or `process` for what need not survive a loss of power.
         trace: Where records of events go: a sink, several, or None. By default a structlog sink.
         clock: The time of day; the computer's by default.
@@ -165,8 +163,6 @@ class ActorSystem(Generic[ServicesT]):
             on_blocked,
         )
         self._parts.journal = self._journal
-        if self._journal is not None and declared:
-            raise Unsupported("children= is not for a system with a journal yet: leave one of them away")
         self._parts.registry = Registry(Kind(machine, self._parts) for machine in classes)
         check_system(kind.definition for kind in self._parts.registry.kinds.values())
         for kind in self._parts.registry.kinds.values():
@@ -245,9 +241,12 @@ class ActorSystem(Generic[ServicesT]):
             raise
 
     async def _begin(self) -> None:
+        recovery = self._parts.recovery
+        if recovery is not None:
+            await recovery.prepare()
         await self._root.start()
-        if self._parts.recovery is not None:
-            await self._parts.recovery.begin()
+        if recovery is not None:
+            await recovery.begin()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -741,7 +740,6 @@ class ActorSystem(Generic[ServicesT]):
                 registry.kinds[cast("type[Any]", child.what)].rules.at_birth(child.data)
             except InvalidData as error:
                 raise DefinitionError(f"{child.name}: {error}") from None
-        registry.reserved = frozenset(child.name for child in machines)
 
     def _plant(self, declared: list[Any]) -> LiveSupervisor:
         """Make the live tree; classes that were not placed in it stand at the end, under the root."""

@@ -57,10 +57,11 @@ class Track:
         lines: Entries that wait to be stored.
         watches: The ids that it watches, likewise.
         is_writing: Whether a batch of it is on its way.
+        is_left: Whether the machine is given up, so that its end is not stored.
         knows_all_ids: Whether all event ids that were applied to it are in memory.
     """
 
-    __slots__ = ("is_writing", "knows_all_ids", "lines", "seq", "status", "timers", "watches")
+    __slots__ = ("is_left", "is_writing", "knows_all_ids", "lines", "seq", "status", "timers", "watches")
 
     def __init__(self, seq: int = 0, status: Status = "alive", *, knows_all_ids: bool = False) -> None:
         self.seq = seq
@@ -69,7 +70,13 @@ class Track:
         self.watches: dict[str, None] = {}
         self.lines: deque[Line] = deque()
         self.is_writing = False
+        self.is_left = False
         self.knows_all_ids = knows_all_ids
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no end of the machine to be stored any more."""
+        return self.is_left or self.status == "stopped"
 
     def follow_watches(self, entry: Entry) -> None:
         """Take over what an entry says of the ids that the machine watches."""

@@ -11,8 +11,6 @@ import pytest
 
 from actorfsm import (
     STAY,
-    ActorSystem,
-    Child,
     Event,
     Fenced,
     HookFailed,
@@ -313,9 +311,6 @@ def test_what_would_not_come_back_as_it_was_is_refused_before_it_is_stored(sim: 
 
 
 def test_what_is_not_stored_yet_is_refused_where_it_is_asked_for(sim: Callable[..., None]) -> None:
-    with pytest.raises(Unsupported, match="children="):
-        ActorSystem(journal=MemoryJournal(), children=[Child(Order, "o")])
-
     async def scenario() -> None:
         async with in_memory().begin(Keeper) as system:
             keeper = await system.spawn(Keeper, "k")

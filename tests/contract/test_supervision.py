@@ -23,9 +23,22 @@ from actorfsm import (
 )
 from tests.contract.lamp import hang, raising, times
 from tests.contract.paths import Path, Script, Style, on_every_async_path, on_every_path
-from tests.contract.tree import PROMPT, Fill, Finish, Later, Leave, Services, Steps, Work, settle, worker_of
+from tests.contract.tree import (
+    PROMPT,
+    Fill,
+    Finish,
+    Later,
+    Leave,
+    Services,
+    Steps,
+    Work,
+    settle,
+    trees_over_a_journal_too,
+    worker_of,
+)
 
-pytestmark = pytest.mark.rule("C16")
+__all__ = ["trees_over_a_journal_too"]
+pytestmark = [pytest.mark.rule("C16"), pytest.mark.usefixtures("over_a_journal")]
 ASYNC = Path(Style.ASYNC, inline=True)
 ONE_FOR_ONE, ONE_FOR_ALL, REST_FOR_ONE = Strategy
 

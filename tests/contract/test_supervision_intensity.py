@@ -22,9 +22,10 @@ from actorfsm import (
 )
 from tests.contract.lamp import raising, times
 from tests.contract.paths import Path, Script, Style, on_every_path
-from tests.contract.tree import PROMPT, Services, Steps, Work, settle, worker_of
+from tests.contract.tree import PROMPT, Services, Steps, Work, settle, trees_over_a_journal_too, worker_of
 
-pytestmark = pytest.mark.rule("C17")
+__all__ = ["trees_over_a_journal_too"]
+pytestmark = [pytest.mark.rule("C17"), pytest.mark.usefixtures("over_a_journal")]
 ASYNC = Path(Style.ASYNC, inline=True)
 ONE_FOR_ONE, ONE_FOR_ALL, REST_FOR_ONE = Strategy
 

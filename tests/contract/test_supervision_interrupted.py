@@ -26,8 +26,19 @@ from actorfsm import (
 )
 from tests.contract.lamp import raising, times
 from tests.contract.paths import Path, Script, Style
-from tests.contract.tree import PROMPT, Finish, Services, Steps, Work, settle, worker_of
+from tests.contract.tree import (
+    PROMPT,
+    Finish,
+    Services,
+    Steps,
+    Work,
+    settle,
+    trees_over_a_journal_too,
+    worker_of,
+)
 
+__all__ = ["trees_over_a_journal_too"]
+pytestmark = pytest.mark.usefixtures("over_a_journal")
 ASYNC = Path(Style.ASYNC, inline=True)
 SLOW = RestartPolicy(max_restarts=5, first_delay_s=1, max_delay_s=1, jitter=0, within_s=20)
 """Leaves a second between a failure and the restart."""

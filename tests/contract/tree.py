@@ -7,8 +7,11 @@ from collections.abc import Callable
 from enum import StrEnum, auto
 from typing import Any
 
+import pytest
+
 from actorfsm import STAY, Event, Machine, Record, RestartPolicy, on_enter, postpone, transition
-from tests.contract.paths import Script, Style
+from actorfsm.journal.memory import MemoryJournal
+from tests.contract.paths import Path, Script, Style
 
 PROMPT = RestartPolicy(first_delay_s=0, max_delay_s=0, jitter=0, max_restarts=100)
 """Restarts at once, so that the trace has no pauses."""
@@ -151,6 +154,14 @@ class Services:
     def end(self, name: str) -> None:
         """Let the running service return."""
         self._ends[name].set_result(None)
+
+
+@pytest.fixture(name="over_a_journal", params=[False, True], ids=["memory", "journal"])
+def trees_over_a_journal_too(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Let the laws of the trees hold over a journal too; return whether there is one."""
+    if request.param:
+        monkeypatch.setattr(Path, "journal", staticmethod(MemoryJournal))
+    return bool(request.param)
 
 
 async def settle(seconds: float = 0.001) -> None:
