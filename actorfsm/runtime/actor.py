@@ -14,7 +14,7 @@ from actorfsm.machine.definition import Transition
 from actorfsm.machine.draft import show_fields
 from actorfsm.machine.selection import select
 from actorfsm.runtime import perform
-from actorfsm.runtime.turn import CURRENT, Turn
+from actorfsm.runtime.turn import Turn, enter_turn
 
 if TYPE_CHECKING:
     import asyncio
@@ -183,7 +183,7 @@ class Actor:
         event = envelope.event
         turn = Turn(self, envelope)
         machine = turn.machine = kind.drafts.open(turn)
-        CURRENT.set(turn)
+        enter_turn(turn)
         envelope.begun = True
         parts.counters.in_flight += 1
         if parts.sinks:

@@ -29,7 +29,7 @@ from actorfsm.runtime.limits import MAX_TIMEOUT_S
 from actorfsm.runtime.receipt import Receipt
 from actorfsm.runtime.ref import Ref
 from actorfsm.runtime.spawning import Spawning
-from actorfsm.runtime.turn import CURRENT, Turn
+from actorfsm.runtime.turn import Turn, current_turn
 
 if TYPE_CHECKING:
     import asyncio
@@ -71,7 +71,7 @@ class Door:
         headers: Mapping[str, str] | None = None,
     ) -> Any:
         """Send an event and wait for its reply; see `Ref.ask`."""
-        turn = CURRENT.get()
+        turn = current_turn()
         if turn is not None:
             return await self.ask_in_turn(turn, machine_id, event, timeout, event_id, headers)
         envelope = self.begin_ask(machine_id, event, timeout, event_id, headers)
@@ -200,7 +200,7 @@ class Door:
         timeout: Duration | None = None,
     ) -> Receipt:
         """Send an event and go on; see `Ref.tell`."""
-        turn = CURRENT.get()
+        turn = current_turn()
         timeout_s = None if timeout is None else _within(timeout)
         if reply_to is not None:
             if self._parts.has_journal:
@@ -222,7 +222,7 @@ class Door:
             self._admission.check_sender(event)
             envelope = self._addressing.from_outside(event, machine_id, event_id, headers)
             envelope.keeps_settlement = True
-            receipt = Receipt(envelope, self._parts, CURRENT.get)
+            receipt = Receipt(envelope, self._parts, current_turn)
         envelope.callback = callback
         envelope.reply_to = reply_to
         if timeout_s is not None:
@@ -278,7 +278,7 @@ class Door:
             self._admission.check_event(actor.kind, envelope)
         else:
             check_is_event(event, machine_id)
-        return Receipt(envelope, self._parts, CURRENT.get), envelope
+        return Receipt(envelope, self._parts, current_turn), envelope
 
     def prepare_timer(
         self, turn: Turn, event: Event[Any, Any], event_id: str, *, is_from_state: bool = False
@@ -315,7 +315,7 @@ class Door:
         headers: Mapping[str, str] | None,
     ) -> None:
         """Create a machine and wait until its birth is finished; see `ActorSystem.spawn`."""
-        turn = CURRENT.get()
+        turn = current_turn()
         recovery = self._parts.recovery
         if recovery is not None:
             await recovery.ensure(check_machine_id(machine_id))
@@ -373,7 +373,7 @@ class Door:
 
     async def _wait_in_turn(self, actor: Actor, waiter: asyncio.Future[None]) -> None:
         """Wait for what befalls another machine; a machine that does so in its turn waits like one that asks."""
-        turn = CURRENT.get()
+        turn = current_turn()
         if turn is None or turn.closed or not turn.holds_machine:
             await waiter
             return

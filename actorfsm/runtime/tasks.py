@@ -40,8 +40,9 @@ def start_eagerly(
     coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: Context
 ) -> asyncio.Task[None]:
     """Start a task in a clean context; it runs at once, up to its first suspension (from Python 3.12 on)."""
-    options: dict[str, Any] = {"eager_start": True} if EAGER else {}  # unknown to Python 3.11
-    return asyncio.Task(coroutine, loop=loop, context=context, name=NAME, **options)
+    if sys.version_info >= (3, 12):
+        return asyncio.Task(coroutine, loop=loop, context=context, name=NAME, eager_start=True)
+    return asyncio.Task(coroutine, loop=loop, context=context, name=NAME)
 
 
 async def to_the_end(future: asyncio.Future[T]) -> T:

@@ -33,10 +33,12 @@ if TYPE_CHECKING:
     from actorfsm.runtime.receipt import Receipt
     from actorfsm.runtime.timers import Timer
 
-__all__ = ["CURRENT", "Turn", "adopt"]
+__all__ = ["CURRENT", "Turn", "adopt", "current_turn", "enter_turn"]
 
 CURRENT: Final[ContextVar[Turn | None]] = ContextVar("actorfsm_turn", default=None)
 """The turn in whose context code runs; None outside. Tasks and threads that a hook starts inherit it."""
+current_turn: Final = CURRENT.get
+enter_turn: Final = CURRENT.set
 
 
 def adopt(task: asyncio.Future[Any]) -> None:
@@ -49,15 +51,21 @@ def adopt(task: asyncio.Future[Any]) -> None:
 
 
 class Turn:
-    """The handling of one event. Rare attributes are class-level defaults, so that making one costs two writes."""
+    """The handling of one event. What is rare is a class-level default, as in `Envelope`.
 
-    writable = False
-    draft: dict[str, Any] | None = None
+    Attributes:
+        data: The committed fields that it shows.
+        draft: The copy of them that it may change; None until the first write.
+        touched: Names of the fields that were written.
+        writable: Whether fields may change now.
+        choice: The transition that was chosen.
+        step: The hook or body that is running.
+        step_deadline: When that is to be done, on the loop's clock.
+        committed: Whether its commit is done.
+        closed: Whether it is over.
+    """
+
     touched: set[str]
-    choice: Transition | None = None
-    step: Step | None = None
-    """The hook or body that is running."""
-    step_deadline = inf
     interruption: str | None = None
     """Why the runtime cancelled the step: `deadline`, `abandoned`, `stopping` or `supervisor`."""
     cancelled_step_began_at = 0.0
@@ -78,8 +86,6 @@ class Turn:
     """How many asks and spawns it has begun, by the machine that they are for."""
     sends = 0
     stops_machine = False
-    closed = False
-    committed = False
     holds_machine = True
     is_committing = False
     """Whether the journal is at work for it: then it waits for the answer, whatever is cancelled (C2)."""
@@ -92,6 +98,11 @@ class Turn:
         self.actor = actor
         self.envelope = envelope
         self.data = actor.data
+        self.draft: dict[str, Any] | None = None
+        self.writable = self.committed = self.closed = False
+        self.choice: Transition | None = None
+        self.step: Step | None = None
+        self.step_deadline = inf
 
     # -- what a machine instance asks for (TurnView) ------------------------------------------------------------
 
