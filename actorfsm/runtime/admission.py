@@ -8,6 +8,7 @@ whose deadline passes before its turn leaves again here.
 from __future__ import annotations
 
 import threading
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -35,6 +36,7 @@ from actorfsm.trace import Record
 from actorfsm.values import copy_value
 
 if TYPE_CHECKING:
+    from actorfsm.errors import JournalError
     from actorfsm.runtime.kind import Kind
     from actorfsm.runtime.parts import Parts
     from actorfsm.runtime.turn import Turn
@@ -296,13 +298,24 @@ class Admission:
     # -- what does not get in -----------------------------------------------------------------------------------
 
     def refuse(self, envelope: Envelope, error: ActorFSMError) -> None:
-        """End an event that was not accepted and for whose answer nobody waits: a dead letter."""
+        """End an event that was not accepted and for whose answer nobody waits: a dead letter.
+
+        That is told when it is stored, if the event was promised.
+        """
+        self._parts.counters.refused += 1
+        recording = self._parts.recording
+        if recording is None:
+            self._tell_refused(envelope, error)
+        else:
+            recording.undelivered(envelope, error, partial(self._tell_refused, envelope, error))
+
+    def _tell_refused(
+        self, envelope: Envelope, error: ActorFSMError, unknown: JournalError | None = None
+    ) -> None:
         parts = self._parts
-        parts.counters.refused += 1
+        error = unknown or error
         parts.bury(envelope, str(error))
         refuse(envelope, error)
-        if parts.recording is not None:
-            parts.recording.undelivered(envelope, error)
         event_id = parts.event_id(envelope)
         if envelope.callback is not None or envelope.reply_to is not None:
             settlement = Settlement("dead_lettered", None, None, None, error, str(error), 0)

@@ -139,7 +139,6 @@ class DynamicSupervisor:
         if (
             policy.attempts and envelope.timer is None
         ):  # a timer comes again by itself, and keeps nobody waiting
-            self._parts.bury(envelope, f"poison: failed {envelope.attempt + 1} times, last with {failure}")
             perform.settle(
                 actor,
                 envelope,
@@ -149,6 +148,7 @@ class DynamicSupervisor:
                 error=failure,
                 hook=failure.hook,
                 turn=turn,
+                burial=f"poison: failed {envelope.attempt + 1} times, last with {failure}",
             )
         else:
             perform.settle(
@@ -534,7 +534,11 @@ class DynamicSupervisor:
                 reason=reason,
                 error=error,
             )
-            self._parts.emit_outside(record)
+            recording = self._parts.recording
+            if recording is None:
+                self._parts.emit_outside(record)
+            else:  # behind the outcomes that led to it
+                recording.tell_in_order(actor, lambda _: self._parts.emit_outside(record))
 
 
 def _wake(waiters: list[asyncio.Future[None]]) -> None:

@@ -10,17 +10,18 @@ from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from actorfsm.errors import Fenced, JournalError, NotStored, OutcomeUnknown
+from actorfsm.errors import Fenced, JournalClosed, JournalError, NotStored, OutcomeUnknown
 from actorfsm.journal.entry import Batch
 from actorfsm.runtime.tasks import start_task
 
 if TYPE_CHECKING:
     from asyncio import Future
+    from collections.abc import Callable
 
     from actorfsm.journal.protocol import Journal
     from actorfsm.runtime.envelope import Envelope
     from actorfsm.runtime.parts import Parts
-    from actorfsm.runtime.track import Line, Track
+    from actorfsm.runtime.track import Line, Telling, Track
 
 __all__ = ["JournalWriter"]
 
@@ -38,6 +39,10 @@ class JournalWriter:
         self._journal = journal
         self._unfinished: dict[str, Track] = {}
         """The machines of which something is not stored yet, by id."""
+        self._in_flight: dict[str, list[Line]] = {}
+        """What is on its way, by machine."""
+        self._loose: dict[object, Callable[[JournalError | None], None]] = {}
+        """Whom to tell about what belongs to no machine and is not stored yet."""
         self._waiters: list[Future[None]] = []
         self.is_closing = False
 
@@ -49,6 +54,7 @@ class JournalWriter:
         self._unfinished[machine_id] = track
         lines = list(track.lines)
         track.lines.clear()
+        self._in_flight[machine_id] = lines
         for seq, line in enumerate(lines, track.seq + 1):
             line.entry.seq = seq
         batch = Batch(
@@ -56,7 +62,8 @@ class JournalWriter:
             dead=tuple(letter for line in lines for letter in line.dead),
         )
         future = self._journal.append(batch)
-        future.add_done_callback(partial(self._written, machine_id, track, lines, batch), context=Context())
+        written = self._parts.guarded(self._written)
+        future.add_done_callback(partial(written, machine_id, track, lines, batch), context=Context())
 
     def _written(
         self, machine_id: str, track: Track, lines: list[Line], batch: Batch, future: Future[None]
@@ -77,21 +84,27 @@ class JournalWriter:
                 _tell_unknown(line.envelope, error)
         outcome: JournalError | None = error
         try:
+            outcome = await self._settled(batch, error)
+        finally:
+            self._answer(machine_id, track, lines, outcome)
+
+    async def _settled(self, batch: Batch, error: OutcomeUnknown) -> JournalError | None:
+        """Return what became of a batch: None if it is stored, the error that there was if nobody knows at the end."""
+        try:
             while not self.is_closing:
                 try:
                     is_stored = await self._journal.settle(batch)
                 except OutcomeUnknown:
                     await self._parts.next_change(self._parts.loop.time() + _ASK_AGAIN_S)
                     continue
-                outcome = None if is_stored else NotStored("the journal found out that it is not stored")
-                break
+                return None if is_stored else NotStored("the journal found out that it is not stored")
         except JournalError:
-            pass  # it was closed meanwhile, and so nobody knows
-        finally:
-            self._answer(machine_id, track, lines, outcome)
+            pass  # it was closed meanwhile
+        return error
 
     def _answer(self, machine_id: str, track: Track, lines: list[Line], error: JournalError | None) -> None:
         track.is_writing = False
+        self._in_flight.pop(machine_id, None)
         if error is None:
             track.seq = lines[-1].entry.seq
         else:
@@ -100,11 +113,9 @@ class JournalWriter:
         if isinstance(error, Fenced):
             self._parts.fail(error, "another system has taken the machines over")
         for line in lines:
-            if line.answer is not None and not line.answer.done():
-                if error is None:
-                    line.answer.set_result(None)
-                else:
-                    line.answer.set_exception(error)
+            _tell(line, error)
+        if track.is_writing:
+            return  # what was told just now has led to something new
         if not track.lines:
             self._unfinished.pop(machine_id, None)
             self._parts.note_change()
@@ -116,27 +127,76 @@ class JournalWriter:
         else:
             self._parts.timers.call_later(_RETRY_S, self.write, machine_id, track)
 
-    # -- what is done without an entry ----------------------------------------------------------------------------
+    # -- what belongs to no machine --------------------------------------------------------------------------------
 
-    def hand_in(self, batch: Batch) -> None:
-        """Hand in what belongs to no machine; if it is not stored, it is tried again."""
-        if not self.is_closing:
-            future = self._journal.append(batch)
-            future.add_done_callback(partial(self._handed_in, batch), context=Context())
+    def store(self, batch: Batch, tell: Callable[[JournalError | None], None]) -> None:
+        """Store a batch without entries, and tell how that ended once that is known: None, or why not.
 
-    def _handed_in(self, batch: Batch, future: Future[None]) -> None:
-        error = None if future.cancelled() else future.exception()
+        Args:
+            batch: The batch.
+            tell: Told once, at the end of the system at the latest.
+        """
+        if self.is_closing:
+            tell(JournalClosed("the journal is being closed"))
+            return
+        mark = object()
+        self._loose[mark] = tell
+        answered = self._parts.guarded(self._answered)
+        self._journal.append(batch).add_done_callback(partial(answered, mark, batch), context=Context())
+
+    def _answered(self, mark: object, batch: Batch, future: Future[None]) -> None:
+        error: Any = None if future.cancelled() else future.exception()
+        if isinstance(error, OutcomeUnknown):
+            task = start_task(self._find_out_loose(mark, batch, error), self._parts.loop)
+            self._parts.keep(task, "what was handed in, of which nobody knows whether it is stored")
+            return
+        self._tell_loose(mark, error)
+
+    async def _find_out_loose(self, mark: object, batch: Batch, error: OutcomeUnknown) -> None:
+        outcome: JournalError | None = error
+        try:
+            outcome = await self._settled(batch, error)
+        finally:
+            self._tell_loose(mark, outcome)
+
+    def _tell_loose(self, mark: object, error: JournalError | None) -> None:
+        tell = self._loose.pop(mark, None)
         if isinstance(error, Fenced):
-            self._parts.on_failure(error)
-        elif isinstance(error, NotStored) and not self.is_closing:
-            self._parts.timers.call_later(_RETRY_S, self.hand_in, batch)
+            self._parts.fail(error, "another system has taken the machines over")
+        if tell is not None:
+            tell(error)
+        self._parts.note_change()
+
+    def hand_in(self, batch: Batch, telling: Telling | None = None) -> None:
+        """Store what has happened all the same: it is tried again until it is stored, or given up at the end."""
+        self.store(batch, partial(self._handed_in, batch, telling))
+
+    def _handed_in(self, batch: Batch, telling: Telling | None, error: JournalError | None) -> None:
+        if error is None or self.is_closing or isinstance(error, Fenced):
+            if telling is not None:
+                telling(error)
+            return
+        mark = object()
+        self._loose[mark] = partial(self._handed_in, batch, telling)
+
+        def again() -> None:
+            if self._loose.pop(mark, None) is not None:
+                self.hand_in(batch, telling)
+
+        self._parts.timers.call_later(_RETRY_S, again)
 
     # -- the end --------------------------------------------------------------------------------------------------
 
     @property
     def is_written(self) -> bool:
         """Whether everything is stored."""
-        return not self._unfinished
+        return not self._unfinished and not self._loose
+
+    @property
+    def waiting(self) -> int:
+        """How many entries, and outcomes without one, are not stored yet."""
+        lines = sum(len(track.lines) for track in self._unfinished.values())
+        return lines + sum(map(len, self._in_flight.values())) + len(self._loose)
 
     async def until_written(self, machine_id: str) -> None:
         """Wait until everything of a machine is stored."""
@@ -152,6 +212,35 @@ class JournalWriter:
         """Write no more; what was handed in is stored."""
         self.is_closing = True
         await self._journal.close()
+
+    def give_up(self) -> int:
+        """Tell whoever still waits that nobody knows; return how much is not stored. It is done again in the next life.
+
+        Call it when the journal is closed and nothing runs any more.
+        """
+        waiting = self.waiting
+        unknown = OutcomeUnknown("the system stopped before this was stored: the next one does it again")
+        lines = [line for flight in self._in_flight.values() for line in flight]
+        lines += [line for track in self._unfinished.values() for line in track.lines]
+        for line in lines:
+            if line.telling is not None:
+                line.telling(unknown)
+        for tell in list(self._loose.values()):
+            tell(unknown)
+        self._loose.clear()
+        return waiting
+
+
+def _tell(line: Line, error: JournalError | None) -> None:
+    """Tell how a line's batch ended: a commit either way, another outcome once it is stored."""
+    if error is None and line.telling is not None:
+        line.telling(None)
+    answer = line.answer
+    if answer is not None and not answer.done():
+        if error is None:
+            answer.set_result(None)
+        else:
+            answer.set_exception(error)
 
 
 def _tell_unknown(envelope: Envelope, error: OutcomeUnknown) -> None:

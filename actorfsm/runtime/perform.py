@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from actorfsm.errors import (
@@ -35,6 +36,7 @@ from actorfsm.values import copy_value, is_immutable
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from actorfsm.errors import JournalError
     from actorfsm.event import Outcome, OutcomeKind
     from actorfsm.machine.definition import Choice, Step, Transition
     from actorfsm.runtime.actor import Actor
@@ -131,8 +133,16 @@ def set_aside(turn: Turn, choice: Choice | None) -> None:
         error = MailboxFull(
             f"{actor.id}: {limit} events are postponed already", machine_id=actor.id, event=envelope.event
         )
-        actor.kind.parts.bury(envelope, str(error))
-        settle(actor, envelope, "dead_lettered", actor.node.member, None, error=error, turn=turn)
+        settle(
+            actor,
+            envelope,
+            "dead_lettered",
+            actor.node.member,
+            None,
+            error=error,
+            turn=turn,
+            burial=str(error),
+        )
         return
     envelope.begun = False
     actor.kind.parts.counters.in_flight -= 1
@@ -158,8 +168,8 @@ def roll_back(turn: Turn, error: BaseException) -> bool:
     turn.close()
     actor, envelope = turn.actor, turn.envelope
     if isinstance(error, KeyboardInterrupt):
-        actor.kind.parts.bury(envelope, "interrupted")
-        settle(actor, envelope, "dead_lettered", turn.old, turn.new, reason="interrupted", turn=turn)
+        reason = "interrupted"
+        settle(actor, envelope, "dead_lettered", turn.old, turn.new, reason=reason, turn=turn, burial=reason)
         raise error
     if isinstance(error, NotWritten):
         _not_written(turn, error.error)
@@ -340,7 +350,7 @@ def leave_detached(turn: Turn) -> None:
 # -- the one place where an event ends --------------------------------------------------------------------------------
 
 
-def settle(  # noqa: C901, PLR0913, PLR0917 -- the columns of an outcome, and who waits for it
+def settle(  # noqa: C901, PLR0912, PLR0913, PLR0917 -- the columns of an outcome, and who waits for it
     actor: Actor,
     envelope: Envelope,
     kind: OutcomeKind,
@@ -352,8 +362,26 @@ def settle(  # noqa: C901, PLR0913, PLR0917 -- the columns of an outcome, and wh
     hook: str | None = None,
     turn: Turn | None = None,
     duplicate: bool = False,  # noqa: FBT001, FBT002 -- as `committed` says
+    burial: str = "",
 ) -> None:
-    """End an event: count it, answer whoever waits, record it."""
+    """End an event: count it, answer whoever waits, record it.
+
+    With a journal an outcome of an event that the journal knows of is an entry first, and told when that is stored.
+
+    Args:
+        actor: The machine.
+        envelope: The event.
+        kind: How it ended.
+        old: The state that it found.
+        new: The state that it was to lead to.
+        reply: What the body returned.
+        error: The typed error for the asker.
+        reason: Why not, in words; by default those of the error.
+        hook: The hook that refused or failed.
+        turn: Its turn, if it had one.
+        duplicate: Whether this is the outcome of an earlier event with the same id.
+        burial: Why it becomes a dead letter; empty if it does not.
+    """
     parts = actor.kind.parts
     counters = parts.counters
     counters.outcomes[kind] += 1
@@ -369,6 +397,32 @@ def settle(  # noqa: C901, PLR0913, PLR0917 -- the columns of an outcome, and wh
     if error is not None:
         envelope.error = error
         reason = reason or safe_text(error)
+    recording = parts.recording
+    if (
+        recording is not None
+        and (kind != "committed" or duplicate)
+        and recording.tells_later(actor, envelope)
+    ):
+        record = None
+        if parts.sinks:
+            record = record_of(
+                actor, envelope, kind, turn, reason, hook, error, old, new, duplicate=duplicate
+            )
+        ended = Settlement(
+            kind,
+            old,
+            new,
+            _unshared(reply) if envelope.is_ask else reply,
+            error,
+            reason,
+            actor.seq,
+            duplicate=duplicate,
+        )
+        _free_what_sent_it(envelope, kind)  # the entry says what becomes of it
+        recording.ended(actor, envelope, ended, partial(_tell, actor, envelope, ended, record, burial))
+        return
+    if burial:
+        parts.bury(envelope, burial)
     if envelope.tick:
         parts.deadlines.remove(envelope)
     waiter = envelope.waiter
@@ -392,9 +446,51 @@ def settle(  # noqa: C901, PLR0913, PLR0917 -- the columns of an outcome, and wh
     ):  # after the record: duplicates that waited for this outcome have records of their own
         if envelope.is_ask:
             reply = _unshared(reply)  # the asker has the other one, and may do with it what it likes
+        _free_what_sent_it(envelope, kind)
         _conclude(
             actor, envelope, Settlement(kind, old, new, reply, error, reason, actor.seq, duplicate=duplicate)
         )
+
+
+def _tell(  # noqa: PLR0917 -- what `settle` has made, and what the journal says
+    actor: Actor,
+    envelope: Envelope,
+    settlement: Settlement,
+    record: Record | None,
+    burial: str,
+    unknown: JournalError | None,
+) -> None:
+    """Tell an outcome that the journal has by now, or, at the end of the system, that nobody knows whether it has."""
+    parts = actor.kind.parts
+    kind, error = settlement.kind, settlement.error
+    if unknown is not None:
+        counters = parts.counters
+        counters.outcomes[kind] -= 1
+        counters.outcomes["failed"] += 1
+        kind, error, burial = "failed", unknown, ""
+        settlement = Settlement(kind, settlement.old, settlement.new, None, error, str(error), settlement.seq)
+        envelope.error = error
+        if record is not None:
+            record = record._replace(name=kind, reason=str(error), error=error)
+    if burial:
+        parts.bury(envelope, burial)
+    if envelope.tick:
+        parts.deadlines.remove(envelope)
+    if envelope.waiter is not None:
+        if envelope.waiter.done():
+            parts.counters.late_replies += 1
+        else:
+            envelope.waiter.set_result(None)
+    took_s = None
+    if record is not None:
+        took_s = record.queue_s + record.run_s
+        parts.emit_outside(record)
+    rows = parts.transitions
+    if rows is not None and not settlement.duplicate:
+        what, known, at = envelope.event.__class__, envelope.event_id or envelope.number, envelope.accepted_at
+        old, new = settlement.old, settlement.new
+        rows.append((actor.kind, actor.id, settlement.seq, what, known, at, old, new, kind, took_s))
+    _conclude(actor, envelope, settlement)
 
 
 def settle_unhandled(actor: Actor, envelope: Envelope, turn: Turn | None) -> None:
@@ -420,10 +516,6 @@ def settle_unhandled(actor: Actor, envelope: Envelope, turn: Turn | None) -> Non
 def _conclude(actor: Actor, envelope: Envelope, settlement: Settlement) -> None:
     parts = actor.kind.parts
     finish(envelope, settlement)
-    if envelope.timer is not None:
-        timers.settled(envelope.timer, settlement.kind)
-    if envelope.job is not None:
-        jobs.settled(envelope.job)
     if envelope.has_own_id and actor.rare is not None:
         actor.rare.conclude(envelope, settlement)
     if envelope.callback is not None or envelope.reply_to is not None:
@@ -435,8 +527,14 @@ def _conclude(actor: Actor, envelope: Envelope, settlement: Settlement) -> None:
     for twin in envelope.joined or ():
         settle_duplicate(actor, twin, settlement)
     envelope.joined = None
-    if parts.recording is not None:
-        parts.recording.ended(actor, envelope, settlement)
+
+
+def _free_what_sent_it(envelope: Envelope, kind: OutcomeKind) -> None:
+    """Let the timer or the job that sent an event know how that ended."""
+    if envelope.timer is not None:
+        timers.settled(envelope.timer, kind)
+    if envelope.job is not None:
+        jobs.settled(envelope.job)
 
 
 def _call_back(actor: Actor, envelope: Envelope, outcome: Outcome) -> None:
@@ -555,6 +653,5 @@ def end_undelivered(actor: Actor, envelope: Envelope, error: ActorFSMError) -> N
     if not envelope.accepted and not envelope.outgoing:
         actor.kind.parts.admission.turn_away(actor, envelope, error)
         return
-    if not envelope.is_ask:
-        actor.kind.parts.bury(envelope, str(error))
-    settle(actor, envelope, "dead_lettered", actor.node.member, None, error=error)
+    burial = "" if envelope.is_ask else str(error)
+    settle(actor, envelope, "dead_lettered", actor.node.member, None, error=error, burial=burial)

@@ -24,11 +24,11 @@ from actorfsm.runtime.envelope import Settlement
 from actorfsm.runtime.journal_writer import JournalWriter
 from actorfsm.runtime.stored_values import event_payload
 from actorfsm.runtime.tasks import start_task, to_the_end
-from actorfsm.runtime.track import Line, Track
+from actorfsm.runtime.track import Line, Telling, Track
 
 if TYPE_CHECKING:
     from asyncio import Future
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from actorfsm.event import OutcomeKind
     from actorfsm.journal.entry import DeadMessage, EntryKind, Recorded, Status
@@ -163,30 +163,58 @@ class Recording:
             envelope.is_put_aside, envelope.keeps_settlement = True, True
             envelope.promise = None
 
-    def ended(self, actor: Actor, envelope: Envelope, settlement: Settlement) -> None:
-        """Record the outcome of an event that was promised, if no commit has done so."""
-        if settlement.kind == "committed" and not settlement.duplicate:
-            return
-        if not (envelope.promise or envelope.is_put_aside or envelope.timer or is_notice(envelope)):
-            return
+    def tells_later(self, actor: Actor, envelope: Envelope) -> bool:
+        """Return whether an outcome other than a commit's own waits for the journal before it is told."""
+        if _is_recorded(envelope):
+            return True
+        return actor.track is not None and actor.track.telling is not None  # so that all are told in order
+
+    def ended(
+        self,
+        actor: Actor,
+        envelope: Envelope,
+        settlement: Settlement,
+        tell: Callable[[JournalError | None], None],
+    ) -> None:
+        """Record an outcome that is no commit, if the journal knows of the event; it is told when that is stored."""
         is_kept = isinstance(settlement.error, SystemStopping | SystemFailed | JournalError)
-        if is_kept or settlement.reason == "interrupted" or self._parts.dispatcher.is_closed:
-            return  # the journal keeps it for the next system
+        if (
+            not _is_recorded(envelope)
+            or is_kept
+            or settlement.reason == "interrupted"
+            or self._parts.dispatcher.is_closed
+        ):
+            self.tell_in_order(actor, tell)  # if the journal knows of it, it keeps it for the next system
+            return
         dead: tuple[DeadMessage, ...] = ()
         if settlement.kind == "dead_lettered" and not settlement.duplicate:
             dead = (self.entries.dead(envelope, settlement.reason),)
-        if settlement.duplicate or actor.node.parent is None or self._track(actor).status == "stopped":
-            self._settle(envelope, dead)
+        track = self._track(actor)
+        telling = Telling(track, tell)
+        if settlement.duplicate or actor.node.parent is None or track.status == "stopped":
+            self.writer.hand_in(Batch(settled=settles(envelope), dead=dead), telling)
         else:
             # Its event id may try again, as without a journal: the entry has no answer.
-            self._add(actor, settlement.kind, envelope, dead=dead)
+            self._add(actor, settlement.kind, envelope, dead=dead, telling=telling)
         envelope.promise, envelope.is_put_aside = None, False
 
-    def undelivered(self, envelope: Envelope, error: ActorFSMError) -> None:
-        """Record that a promised message reaches nobody."""
-        if envelope.promise and not isinstance(error, SystemStopping | SystemFailed | JournalError):
-            self._settle(envelope, (self.entries.dead(envelope, str(error)),))
-            envelope.promise = None
+    def tell_in_order(self, actor: Actor, tell: Callable[[JournalError | None], None]) -> None:
+        """Tell something of a machine now, or after what has to be stored before it is told."""
+        if actor.track is None or actor.track.telling is None:
+            tell(None)
+        else:
+            actor.track.telling.add(tell)
+
+    def undelivered(
+        self, envelope: Envelope, error: ActorFSMError, tell: Callable[[JournalError | None], None]
+    ) -> None:
+        """Record that a promised message reaches nobody; that is told when it is stored."""
+        if not envelope.promise or isinstance(error, SystemStopping | SystemFailed | JournalError):
+            tell(None)
+            return
+        batch = Batch(settled=settles(envelope), dead=(self.entries.dead(envelope, str(error)),))
+        envelope.promise = None
+        self.writer.hand_in(batch, Telling(None, tell))
 
     def befell(self, actor: Actor, kind: EntryKind, status: Status | None = None) -> None:
         """Record what befell a machine: a restart, quarantine, release or stop."""
@@ -212,6 +240,7 @@ class Recording:
         *,
         status: Status | None = None,
         dead: tuple[DeadMessage, ...] = (),
+        telling: Telling | None = None,
     ) -> None:
         if self._parts.dispatcher.is_closed:
             return  # the system goes down, and what ends with it goes on in the next
@@ -224,15 +253,18 @@ class Recording:
         entry = self.entries.of_what_befell(actor, track, kind, envelope, table)
         track.timers = {name: (timer, timer.failures) for name, timer in table.items()}
         track.follow_watches(entry)
-        track.lines.append(Line(entry, dead))
+        track.lines.append(Line(entry, dead, telling=telling))
         self.writer.write(actor.id, track)
-
-    def _settle(self, envelope: Envelope, dead: tuple[DeadMessage, ...]) -> None:
-        """Say that something promised is done, without an entry."""
-        self.writer.hand_in(Batch(settled=settles(envelope), dead=dead))
 
     def _track(self, actor: Actor) -> Track:
         track = actor.track
         if track is None:
             track = actor.track = Track(knows_all_ids=True)
         return track
+
+
+def _is_recorded(envelope: Envelope) -> bool:
+    """Return whether the journal knows of an event: it came by a promise or a timer, is postponed, or is a notice."""
+    return bool(
+        envelope.promise or envelope.is_put_aside or envelope.timer is not None or is_notice(envelope)
+    )

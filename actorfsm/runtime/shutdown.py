@@ -39,6 +39,8 @@ class StopReport:
         unstopped: Hooks, callbacks and services that refused to be cancelled, by name; they still run.
         seconds: How long it took.
         outcomes: How all events of the system ended, by kind.
+        unwritten: What happened and the journal did not take until the end; who waited for an outcome was told
+            `OutcomeUnknown`, and the next system handles that event again.
     """
 
     finished: bool
@@ -46,6 +48,7 @@ class StopReport:
     unstopped: tuple[str, ...]
     seconds: float
     outcomes: dict[str, int]
+    unwritten: int = 0
 
 
 class Shutdown:
@@ -131,6 +134,9 @@ class Shutdown:
                 parts.dispatcher.interrupt(turn, "stopping")
         await self._stop_tree()
         self._end_everything()
+        if parts.recording is not None:  # first what is told when it is stored
+            writer = parts.recording.writer
+            await self._until(lambda _: writer.is_written, loop.time() + grace_s)
         if not self._hurries:  # callbacks and detached hooks, those of the events abandoned above too
             await self._until(
                 _only_the_stubborn_run, max(started_at + self._timeout_s, loop.time() + grace_s)
@@ -140,8 +146,9 @@ class Shutdown:
             task.cancel()
         await self._until(_nothing_runs, loop.time() + grace_s)
         await self._until(_threads_are_answered, loop.time() + grace_s, patiently=True)  # they know by now
+        unwritten = 0
         if parts.recording is not None:
-            await self._close_journal(parts.recording.writer)
+            unwritten = await self._close_journal(parts.recording.writer)
         stubborn = [name for task, name in parts.background.items() if not task.done()]
         unstopped = (*stubborn, *parts.threads.running)
         for turn in list(parts.detached):
@@ -156,12 +163,12 @@ class Shutdown:
             unstopped=unstopped,
             seconds=loop.time() - started_at,
             outcomes={str(kind): count for kind, count in parts.counters.outcomes.items()},
+            unwritten=unwritten,
         )
 
-    async def _close_journal(self, writer: JournalWriter) -> None:
-        """Let what is on its way be stored; then whoever waits for that ends."""
+    async def _close_journal(self, writer: JournalWriter) -> int:
+        """Let what is on its way be stored; then whoever waits for that ends. Return how much is not stored."""
         parts = self._parts
-        await self._until(lambda _: writer.is_written, parts.loop.time() + parts.limits.grace_s)
         closing = start_task(writer.close(), parts.loop)
         while not closing.done():
             try:
@@ -170,6 +177,7 @@ class Shutdown:
                 self._hurries += 1
         closing.result()
         await self._until(_nothing_runs, parts.loop.time() + parts.limits.grace_s, patiently=True)
+        return writer.give_up()
 
     async def _stop_tree(self) -> None:
         """Stop the supervision tree: each child within its deadline, so that it ends whoever is in a hurry."""

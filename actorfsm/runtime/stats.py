@@ -78,6 +78,7 @@ class Stats:
         jobs_failed: Jobs that failed without a `failed=` to tell their machines.
         timers: Timers of machines that run now.
         timers_fired: Timers that fell due: each time an event was accepted.
+        unwritten: Entries, and outcomes without one, that the journal has not yet stored.
         timers_withdrawn: Those of them that were cancelled while their events waited; `accepted` counts them no more.
     """
 
@@ -109,6 +110,7 @@ class Stats:
     timers: int
     timers_fired: int
     timers_withdrawn: int
+    unwritten: int
 
     @property
     def balance(self) -> int:

@@ -684,6 +684,7 @@ class ActorSystem(Generic[ServicesT]):
             timers=counters.timers,
             timers_fired=counters.timers_fired,
             timers_withdrawn=counters.timers_withdrawn,
+            unwritten=0 if self._parts.recording is None else self._parts.recording.writer.waiting,
         )
 
     @property

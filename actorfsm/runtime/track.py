@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from asyncio import Future
+    from collections.abc import Callable
 
+    from actorfsm.errors import JournalError
     from actorfsm.journal.entry import DeadMessage, Entry, Status
     from actorfsm.runtime.envelope import Envelope
     from actorfsm.runtime.timers import Timer
 
-__all__ = ["Line", "Track", "microseconds", "time_of_day"]
+__all__ = ["Line", "Telling", "Track", "microseconds", "time_of_day"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -29,10 +31,40 @@ def time_of_day(at_us: int) -> datetime:
     return _EPOCH + at_us * _MICROSECOND
 
 
-class Line:
-    """An entry on its way; a commit has an answer that its turn waits for."""
+class Telling:
+    """What is told when something is stored: an outcome, and what befell the machine after it.
 
-    __slots__ = ("answer", "dead", "entry", "envelope")
+    Args:
+        track: Of the machine, so that what is told later can wait behind; None if there is none.
+        tell: Tells it; it is given None, or why it will never be known whether it is stored.
+    """
+
+    __slots__ = ("_after", "_tell", "_track")
+
+    def __init__(self, track: Track | None, tell: Callable[[JournalError | None], None]) -> None:
+        self._track = track
+        self._tell = tell
+        self._after: list[Callable[[JournalError | None], None]] = []
+        if track is not None:
+            track.telling = self
+
+    def add(self, tell: Callable[[JournalError | None], None]) -> None:
+        """Tell something that is not stored itself after it."""
+        self._after.append(tell)
+
+    def __call__(self, error: JournalError | None) -> None:
+        """Tell it."""
+        if self._track is not None and self._track.telling is self:
+            self._track.telling = None
+        self._tell(error)
+        for tell in self._after:
+            tell(None)
+
+
+class Line:
+    """An entry on its way: the turn of a commit waits for its answer, another outcome is told when it is stored."""
+
+    __slots__ = ("answer", "dead", "entry", "envelope", "telling")
 
     def __init__(
         self,
@@ -40,11 +72,13 @@ class Line:
         dead: tuple[DeadMessage, ...] = (),
         answer: Future[None] | None = None,
         envelope: Envelope | None = None,
+        telling: Telling | None = None,
     ) -> None:
         self.entry = entry
         self.dead = dead
         self.answer = answer
         self.envelope = envelope
+        self.telling = telling
 
 
 class Track:
@@ -56,12 +90,15 @@ class Track:
         timers: Its timers as that entry leaves them: each with how often it had failed.
         lines: Entries that wait to be stored.
         watches: The ids that it watches, likewise.
+        telling: What is told when the last of them is stored that has something to tell.
         is_writing: Whether a batch of it is on its way.
         is_left: Whether the machine is given up, so that its end is not stored.
         knows_all_ids: Whether all event ids that were applied to it are in memory.
     """
 
-    __slots__ = ("is_left", "is_writing", "knows_all_ids", "lines", "seq", "status", "timers", "watches")
+    __slots__ = (
+        *("is_left", "is_writing", "knows_all_ids", "lines", "seq", "status", "telling", "timers", "watches"),
+    )
 
     def __init__(self, seq: int = 0, status: Status = "alive", *, knows_all_ids: bool = False) -> None:
         self.seq = seq
@@ -69,6 +106,7 @@ class Track:
         self.timers: dict[str, tuple[Timer, int]] = {}
         self.watches: dict[str, None] = {}
         self.lines: deque[Line] = deque()
+        self.telling: Telling | None = None
         self.is_writing = False
         self.is_left = False
         self.knows_all_ids = knows_all_ids
