@@ -413,7 +413,12 @@ class ActorSystem(Generic[ServicesT]):
                 await self._parts.recovery.ensure(machine_id)
             actor = self._parts.registry.actors.get(machine_id)
             if actor is None:
-                await door.spawn(kind, machine_id, data, None, None)
+                try:
+                    await door.spawn(kind, machine_id, data, None, None)
+                except MachineExists:
+                    if machine_id not in self._parts.registry.actors:
+                        raise
+                    continue  # somebody else has spawned it while it was looked for in the journal
                 break
             if actor.kind is not kind:
                 raise MachineExists(f"{machine_id} is a {actor.kind.name}", machine_id=machine_id)

@@ -354,3 +354,19 @@ def test_restarts_and_a_quarantine_survive_until_the_release(
             assert await _notes(system, "o") == ("x", ".")
 
     sim(scenario, seeds=SEEDS)
+
+
+@pytest.mark.rule("C23")
+def test_many_who_want_a_machine_that_is_not_there_get_the_same_one(
+    sim: Callable[..., None], lives_of: LivesOf
+) -> None:
+    async def scenario() -> None:
+        lives = lives_of()
+        async with lives.begin(Order, Strict) as system:
+            refs = await asyncio.gather(*(system.get_or_spawn(Order, "o") for _ in range(5)))
+            assert {ref.id for ref in refs} == {"o"}
+            with pytest.raises(MachineExists):
+                await system.get_or_spawn(Strict, "o")
+            assert system.snapshot("o").seq == 1
+
+    sim(scenario, seeds=SEEDS)

@@ -88,6 +88,12 @@ class Disk:
         self._names = {path.name: _File(bytearray(path.read_bytes())) for path in found}
         self._synced_names = dict(self._names)
 
+    def rename(self, old: str, new: str) -> None:
+        """Call the files by another name, with whatever stands behind it."""
+        for names in (self._names, self._synced_names):
+            for name in [name for name in names if name.startswith(old)]:
+                names[name.replace(old, new)] = names.pop(name)
+
     def do(self, line: Line) -> None:
         """Follow a call."""
         if line.did is Did.CREATE:
