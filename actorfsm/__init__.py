@@ -62,6 +62,7 @@ from actorfsm.runtime.crash import Crash
 from actorfsm.runtime.dead_letter import DeadLetter
 from actorfsm.runtime.inspection import FailureSeen, Inspection, JobSeen, RunningSeen, TimerSeen, WaitingSeen
 from actorfsm.runtime.limits import Limits
+from actorfsm.runtime.passivation import PassivationPolicy
 from actorfsm.runtime.receipt import Receipt
 from actorfsm.runtime.ref import Ref
 from actorfsm.runtime.run import run
@@ -118,6 +119,7 @@ __all__ = [  # noqa: RUF022 -- in themed groups; type checkers read plain string
     "Directive",
     "MailboxPolicy",
     "Overflow",
+    "PassivationPolicy",
     "Redelivery",
     "RestartPolicy",
     # events and what comes back

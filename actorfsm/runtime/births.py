@@ -73,31 +73,41 @@ class Births:
 
     async def run(self, machines: Any, step: int) -> SpawnReport:
         """Create the machines; after each `step` of them the event loop has its turn."""
-        door, kind = self._door, self._kind
+        kind = self._kind
         check_spawnable(kind)
         in_turn = CURRENT.get() is not None
         # With a journal every birth is a commit, and a commit takes a turn.
         birth = None if in_turn or kind.parts.has_journal else _birth_without_hooks(kind)
         rest: Iterator[Any] = iter(_pairs(machines))
+        recovery = None if in_turn else kind.parts.recovery
         while batch := list(islice(rest, step)):
-            if kind.parts.recovery is not None and not in_turn:
-                await kind.parts.recovery.ensure_all(_names_of(batch))
-            for given in batch:
-                try:
-                    machine_id, data = _id_and_data(given)
-                    if birth is not None and door.spawning.bear(kind, birth, machine_id, data):
-                        self._spawned += 1
-                    elif in_turn:
-                        await door.spawn(kind, machine_id, data, None, None)
-                        self._spawned += 1
-                    else:
-                        await self._begin(machine_id, data)
-                except ActorFSMError as error:
-                    self._refuse(_name_of(given), error)
+            if recovery is None:
+                await self._bear(batch, birth, in_turn=in_turn)
+            else:
+                names = list(_names_of(batch))
+                with recovery.needing(names):
+                    await recovery.ensure_all(names)
+                    await self._bear(batch, birth, in_turn=in_turn)
             await asyncio.sleep(0)
         while self._begun:
             await self._finish_oldest()
         return SpawnReport(self._spawned, self._refused)
+
+    async def _bear(self, batch: list[Any], birth: Transition | None, *, in_turn: bool) -> None:
+        """Create some of the machines, or begin to."""
+        door, kind = self._door, self._kind
+        for given in batch:
+            try:
+                machine_id, data = _id_and_data(given)
+                if birth is not None and door.spawning.bear(kind, birth, machine_id, data):
+                    self._spawned += 1
+                elif in_turn:
+                    await door.spawn(kind, machine_id, data, None, None)
+                    self._spawned += 1
+                else:
+                    await self._begin(machine_id, data)
+            except ActorFSMError as error:
+                self._refuse(_name_of(given), error)
 
     async def _begin(self, machine_id: str, data: Mapping[str, Any] | None) -> None:
         """Begin a birth; wait for the oldest one if as many have begun as may."""

@@ -317,10 +317,23 @@ class Door:
         """Create a machine and wait until its birth is finished; see `ActorSystem.spawn`."""
         turn = current_turn()
         recovery = self._parts.recovery
-        if recovery is not None:
-            await recovery.ensure(check_machine_id(machine_id))
-            if event_id is not None and await recovery.was_spawned(machine_id, event_id):
-                return
+        if recovery is None:
+            await self._spawn(turn, kind, machine_id, data, event_id, headers)
+            return
+        with recovery.needing([check_machine_id(machine_id)]):
+            await recovery.ensure(machine_id)
+            if event_id is None or not await recovery.was_spawned(machine_id, event_id):
+                await self._spawn(turn, kind, machine_id, data, event_id, headers)
+
+    async def _spawn(  # noqa: PLR0917 -- as `spawn`, with the turn
+        self,
+        turn: Turn | None,
+        kind: Kind,
+        machine_id: str,
+        data: Mapping[str, Any] | None,
+        event_id: str | None,
+        headers: Mapping[str, str] | None,
+    ) -> None:
         envelope = self.spawning.prepare(turn, kind, machine_id, data, event_id, headers)
         if turn is None:
             await self._answer(envelope, self._ask_timeout_s)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from actorfsm.runtime.door import Door
     from actorfsm.runtime.envelope import Envelope
     from actorfsm.runtime.limits import Limits
+    from actorfsm.runtime.passivation import Passivation
     from actorfsm.runtime.recording import Recording
     from actorfsm.runtime.recovery import Recovery
     from actorfsm.runtime.registry import Registry
@@ -70,6 +71,8 @@ class Parts:
     """What writes into the journal; None where there is none."""
     recovery: Recovery | None = None
     """What brings machines back from the journal, likewise."""
+    passivation: Passivation | None = None
+    """What lets machines leave memory; None where they stay."""
 
     def __init__(  # noqa: PLR0917 -- the composition root names every part once
         self,

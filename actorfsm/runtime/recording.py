@@ -66,7 +66,9 @@ class Recording:
             NotWritten: What is recorded cannot be read, or is another event.
         """
         actor, envelope = turn.actor, turn.envelope
-        track, rare = actor.track, actor.rare
+        track, rare, passivation = actor.track, actor.rare, self._parts.passivation
+        if passivation is not None:
+            passivation.touch(actor.id)
         if not envelope.has_own_id or track is None or rare is None:
             return False
         if len(rare.ids) >= actor.kind.options.remembered_ids:

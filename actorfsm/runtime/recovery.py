@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import nullcontext
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -22,6 +23,7 @@ from actorfsm.errors import (
     Quarantined,
     SystemStopping,
 )
+from actorfsm.event import Terminated
 from actorfsm.journal.entry import Pending
 from actorfsm.machine.timers import TimerScope
 from actorfsm.runtime import perform
@@ -38,6 +40,7 @@ from actorfsm.trace import Record
 if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import Iterable, Sequence
+    from contextlib import AbstractContextManager
     from datetime import datetime
 
     from actorfsm.journal.entry import Message, Recorded, StoredTimer
@@ -63,7 +66,7 @@ class _Loading:
 
     def __init__(self) -> None:
         self.items: deque[Item] = deque()
-        self.waiters: list[Future[None]] = []
+        self.waiters: list[Future[bool]] = []
         self.is_begun = False
         """Whether the journal was asked. A machine of the tree waits until its supervisor starts it."""
         self.error: ActorFSMError | None = None
@@ -119,7 +122,11 @@ class Recovery:
 
     def _wake_for(self, timer: StoredTimer) -> None:
         delay_s = (time_of_day(timer.due_us) - self._parts.clock.now()).total_seconds()
-        self._parts.timers.call_later(max(0.0, delay_s), self._wake, timer.machine_id)
+        self.wake_at(self._parts.loop.time() + max(0.0, delay_s), timer.machine_id)
+
+    def wake_at(self, when: float, machine_id: str) -> None:
+        """Load a machine at a time of the loop's clock, because a timer of it is due then."""
+        self._parts.timers.call_at(when, self._wake, machine_id)
 
     def _wake(self, machine_id: str) -> None:
         if machine_id not in self._parts.registry.actors and machine_id not in self.broken:
@@ -170,6 +177,8 @@ class Recovery:
     async def ensure(self, machine_id: str) -> None:
         """Load a machine if it is stored and alive, but for one of the tree that its supervisor is to start.
 
+        It may leave memory again, but for those who are `needing` it.
+
         Raises:
             Quarantined: It cannot be loaded.
         """
@@ -184,7 +193,7 @@ class Recovery:
             ActorFSMError: The journal cannot say.
         """
         self.check_can_be_loaded(child.name)
-        waiter: Future[None] = self._parts.loop.create_future()
+        waiter: Future[bool] = self._parts.loop.create_future()
         loading = self._of(child.name, is_started=True)
         loading.waiters.append(waiter)
         await waiter
@@ -198,10 +207,17 @@ class Recovery:
         return child is not None and child.is_awaited
 
     async def _find(self, machine_id: str) -> None:
-        if machine_id not in self._parts.registry.actors:
+        while machine_id not in self._parts.registry.actors:
             self.check_can_be_loaded(machine_id)
-            await self._loaded(machine_id)
+            is_alive = await self._loaded(machine_id)
             self.check_can_be_loaded(machine_id)
+            if not is_alive:
+                return
+
+    def needing(self, machine_ids: Iterable[str]) -> AbstractContextManager[None]:
+        """Keep machines in memory meanwhile, and those that are not alive as they are."""
+        passivation = self._parts.passivation
+        return nullcontext() if passivation is None else passivation.needing(machine_ids)
 
     async def ensure_all(self, machine_ids: Iterable[str]) -> None:
         """Load those that are stored and alive, beside each other; one that cannot be is found in `broken`."""
@@ -214,9 +230,9 @@ class Recovery:
             ]:
                 await loaded
 
-    def _loaded(self, machine_id: str) -> Future[None]:
-        """Return what is done when the machine has been looked for in the journal, begun now."""
-        waiter: Future[None] = self._parts.loop.create_future()
+    def _loaded(self, machine_id: str) -> Future[bool]:
+        """Return what is done when the machine has been looked for in the journal, begun now: whether it is alive."""
+        waiter: Future[bool] = self._parts.loop.create_future()
         self._of(machine_id).waiters.append(waiter)
         return waiter
 
@@ -246,14 +262,15 @@ class Recovery:
         self._parts.keep(task, f"the watches of {actor.id}")
 
     async def _watch(self, actor: Actor, machine_ids: list[str]) -> None:
-        for machine_id in machine_ids:
-            try:
-                await self._find(machine_id)
-            except ActorFSMError:
-                continue  # it cannot be loaded now, so nobody knows that it has ended
-            track = actor.track
-            if track is not None and machine_id in track.watches and actor.status != STOPPED:
-                self._parts.watches.begin(actor, machine_id)
+        with self.needing([actor.id, *machine_ids]):
+            for machine_id in machine_ids:
+                try:
+                    await self._find(machine_id)
+                except ActorFSMError:
+                    continue  # it cannot be loaded now, so nobody knows that it has ended
+                track = actor.track
+                if track is not None and machine_id in track.watches and actor.status != STOPPED:
+                    self._parts.watches.begin(actor, machine_id)
 
     def adopt(self, actor: Actor) -> None:
         """Take a machine that is about to be born; if its id was in use before, its entries go on."""
@@ -279,6 +296,8 @@ class Recovery:
         self._is_closed = True
         for machine_id in list(self._loading):
             self._end(machine_id, error)
+        if self._parts.passivation is not None:
+            self._parts.passivation.close(error)
 
     def release(self, machine_id: str) -> bool:
         """Try again to load a machine at its next event; return whether it could not be."""
@@ -362,14 +381,25 @@ class Recovery:
             revived.failures = timer.failures
             track.timers[name] = (revived, timer.failures)
         if image.postponed:
-            # The state may have changed since: they are tried again, and if it has not, wait again.
-            actor.mailbox = Mailbox()
-            actor.mailbox.released = deque(
-                self._envelope(kind, actor.id, message) for message in image.postponed
-            )
-            for envelope in actor.mailbox.released:
-                envelope.actor, envelope.accepted, envelope.is_put_aside = actor, True, True
+            self._put_aside(actor, image.postponed)
         return actor
+
+    def _put_aside(self, actor: Actor, postponed: Iterable[Message]) -> None:
+        """Let what was postponed wait again; what waits already in this life of the system goes on waiting."""
+        passivation = self._parts.passivation
+        waiting = {} if passivation is None else passivation.waiting_for(actor.id)
+        actor.mailbox = mailbox = Mailbox()
+        for message in postponed:
+            envelope = waiting.pop(message.event_id, None)
+            if envelope is not None:
+                envelope.actor = actor
+                mailbox.postpone(envelope)
+                continue
+            envelope = self._envelope(actor.kind, actor.id, message)
+            envelope.actor, envelope.accepted, envelope.is_put_aside = actor, True, True
+            # The definition may have changed since: it is tried again, and waits again if it has to.
+            mailbox.released = mailbox.released or deque()
+            mailbox.released.append(envelope)
 
     def _envelope(self, kind: Kind, machine_id: str, message: Message) -> Envelope:
         event = self._recording.entries.values(kind).event(message.event)
@@ -431,7 +461,7 @@ class Recovery:
         self._loading.pop(machine_id, None)
         events = [envelope for envelope, is_own in arrivals if not is_own]
         if alive is not None:
-            self._settle_in(alive, [envelope for envelope, is_own in arrivals if is_own])
+            self._settle_in(alive, [envelope for envelope, is_own in arrivals if is_own], events)
         elif stored is not None:
             self._ended[machine_id] = stored.head.seq
         self._arriving = machine_id
@@ -443,7 +473,7 @@ class Recovery:
                     self._arrive(envelope)
         finally:
             self._arriving = None
-        _wake(loading.waiters)
+        _wake(loading.waiters, is_alive=alive is not None)
 
     def _promised(self, pending: Pending, actor: Actor | None) -> Envelope:
         """Return a promised message as an envelope.
@@ -460,7 +490,7 @@ class Recovery:
         envelope.own_depth = int(pending.note or 0)
         return envelope
 
-    def _settle_in(self, actor: Actor, own: list[Envelope]) -> None:
+    def _settle_in(self, actor: Actor, own: list[Envelope], arriving: list[Envelope]) -> None:
         parts, track = self._parts, actor.track
         assert track is not None  # noqa: S101 -- it was revived
         parts.registry.actors[actor.id] = actor
@@ -474,16 +504,22 @@ class Recovery:
         mailbox = actor.mailbox
         if mailbox is not None:
             parts.counters.accepted += mailbox.waiting
-            for envelope in mailbox.released or ():
+            for envelope in (*(mailbox.released or ()), *(mailbox.postponed or ())):
                 if envelope.has_own_id:
                     rare_of(actor).remember(envelope, actor.kind.options.remembered_ids)
-            if actor.status == IDLE:
+            if actor.status == IDLE and mailbox.waiting:
                 parts.dispatcher.make_ready(actor)
         actor.timers = {name: timer for name, (timer, _) in track.timers.items()} or None
         for timer in sorted((actor.timers or {}).values(), key=_due_at):
             timer.arm()
-        if track.watches:
-            self.watch(actor, track.watches)
+        # While it was away its watches went on: those that have ended are told by what arrives now.
+        told = [envelope.event.machine_id for envelope in arriving if isinstance(envelope.event, Terminated)]
+        goes_on = {*parts.watches.by(actor.id), *told}
+        unknown = [machine_id for machine_id in track.watches if machine_id not in goes_on]
+        if unknown:
+            self.watch(actor, unknown)
+        if parts.passivation is not None:
+            parts.passivation.came_back(actor.id)
 
     def _arrive(self, envelope: Envelope) -> None:
         """Let in what has waited."""
@@ -531,7 +567,7 @@ class Recovery:
             loading.error = error
             for item in loading.items:
                 self._turn_away(item, error)
-            _wake(loading.waiters)
+            _wake(loading.waiters, is_alive=False)
 
     def _hold(self, machine_id: str, error: ActorFSMError) -> None:
         """Hold a machine that cannot be loaded; an operator is told, and the others run."""
@@ -565,7 +601,7 @@ def _due_at(timer: Timer) -> datetime:
     return timer.at
 
 
-def _wake(waiters: list[Future[None]]) -> None:
+def _wake(waiters: list[Future[bool]], *, is_alive: bool) -> None:
     for waiter in waiters:
         if not waiter.done():
-            waiter.set_result(None)
+            waiter.set_result(is_alive)

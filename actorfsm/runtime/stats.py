@@ -55,7 +55,7 @@ class Stats:
         postponed: Those that wait for a change of state.
         in_flight: Those whose turn is running.
         outgoing: Messages of machines that wait for room at their receivers.
-        machines: Machines alive.
+        machines: Machines alive that are in memory.
         refused: Events that were never accepted.
         duplicates: Events answered by the outcome of an earlier one with the same id; they are among `accepted` and
             `outcomes`.
@@ -78,8 +78,9 @@ class Stats:
         jobs_failed: Jobs that failed without a `failed=` to tell their machines.
         timers: Timers of machines that run now.
         timers_fired: Timers that fell due: each time an event was accepted.
-        unwritten: Entries, and outcomes without one, that the journal has not yet stored.
         timers_withdrawn: Those of them that were cancelled while their events waited; `accepted` counts them no more.
+        unwritten: Entries, and outcomes without one, that the journal has not yet stored.
+        passivated: How often a machine has left memory.
     """
 
     accepted: int
@@ -111,6 +112,7 @@ class Stats:
     timers_fired: int
     timers_withdrawn: int
     unwritten: int
+    passivated: int
 
     @property
     def balance(self) -> int:

@@ -48,6 +48,7 @@ from actorfsm.runtime.inspection import inspect_actor
 from actorfsm.runtime.kind import Kind
 from actorfsm.runtime.limits import Limits
 from actorfsm.runtime.parts import Parts
+from actorfsm.runtime.passivation import Passivation, PassivationPolicy
 from actorfsm.runtime.recording import Recording
 from actorfsm.runtime.recovery import Recovery
 from actorfsm.runtime.ref import Ref
@@ -104,6 +105,7 @@ class ActorSystem(Generic[ServicesT]):
         journal: Where commits go: the name of a SQLite file, or a journal. Without one the system keeps everything in
             memory and forgets it at the end. Jobs and `reply_to=` are not for systems with a journal yet.
         durability: Of a file: `full`, or `process` for what need not survive a loss of power.
+        passivation: When machines leave memory, until their next event; without it they stay. Needs a journal.
         trace: Where records of events go: a sink, several, or None. By default a structlog sink.
         clock: The time of day; the computer's by default.
         random: For ids and jitter; a seeded `random.Random` makes runs repeatable.
@@ -130,6 +132,7 @@ class ActorSystem(Generic[ServicesT]):
         services: ServicesT | None = None,
         journal: str | PathLike[str] | Journal | None = None,
         durability: str = "full",
+        passivation: PassivationPolicy | None = None,
         trace: Sink | Iterable[Sink] | str | None = DEFAULT_TRACE,
         clock: Clock | None = None,
         random: Random | None = None,
@@ -143,6 +146,7 @@ class ActorSystem(Generic[ServicesT]):
         root: RestartPolicy | None = None,
     ) -> None:
         self._journal = None if journal is None else journal_at(journal, durability=durability)
+        self._passivation = _checked(passivation, self._journal)
         self._declared = Supervisor(
             "system", strategy=strategy, children=children, policy=root or RestartPolicy()
         )
@@ -214,6 +218,8 @@ class ActorSystem(Generic[ServicesT]):
             kinds = parts.registry.kinds.values()
             parts.recording = Recording(parts, self._journal, kinds)
             parts.recovery = Recovery(parts, self._journal, parts.recording)
+        if self._passivation is not None:
+            parts.passivation = Passivation(parts, self._passivation)
         parts.on_failure = self._fail
         self._watch = TaskWatch.install(loop, adopt)
         self._body = asyncio.current_task()
@@ -664,7 +670,8 @@ class ActorSystem(Generic[ServicesT]):
             accepted=counters.accepted,
             outcomes={str(kind): count for kind, count in counters.outcomes.items()},
             queued=sum(mailbox.waiting for mailbox in mailboxes) + counters.joined,
-            postponed=sum(len(mailbox.postponed or ()) for mailbox in mailboxes),
+            postponed=sum(len(mailbox.postponed or ()) for mailbox in mailboxes)
+            + (0 if self._parts.passivation is None else self._parts.passivation.postponed),
             in_flight=counters.in_flight,
             outgoing=counters.outgoing,
             machines=sum(1 for _ in self._parts.registry.of_kind(None)),
@@ -690,6 +697,7 @@ class ActorSystem(Generic[ServicesT]):
             timers_fired=counters.timers_fired,
             timers_withdrawn=counters.timers_withdrawn,
             unwritten=0 if self._parts.recording is None else self._parts.recording.writer.waiting,
+            passivated=0 if self._parts.passivation is None else self._parts.passivation.left,
         )
 
     @property
@@ -786,6 +794,23 @@ class ActorSystem(Generic[ServicesT]):
         if actor is None:
             raise NoSuchMachine(f"no machine {machine_id!r} is alive", machine_id=str(machine_id))
         return actor
+
+
+def _checked(policy: Any, journal: Journal | None) -> PassivationPolicy | None:
+    """Return when machines leave memory; None for never.
+
+    Raises:
+        DefinitionError: That cannot be meant.
+    """
+    if policy is None:
+        return None
+    if not isinstance(policy, PassivationPolicy):
+        raise DefinitionError(f"passivation={policy!r}: give a PassivationPolicy")
+    if journal is None:
+        raise DefinitionError(
+            "passivation= needs a journal, from which machines come back: give journal=, or leave it away"
+        )
+    return policy
 
 
 def _class_of(declared: Any) -> type[Machine[Any, Any]] | None:

@@ -29,9 +29,9 @@ class Watches:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._watchers: dict[str, dict[Actor | asyncio.Future[Terminated], None]] = {}
-        """By the id that is watched."""
-        self._watched: dict[Actor, dict[str, None]] = {}
+        self._watchers: dict[str, dict[str | asyncio.Future[Terminated], None]] = {}
+        """By the id that is watched. Who watches is an id too, or the future of a caller: machines leave memory."""
+        self._watched: dict[str, dict[str, None]] = {}
         """By the machine that watches."""
 
     def apply(self, watcher: Actor, changes: Iterable[tuple[str, bool]]) -> None:
@@ -49,14 +49,14 @@ class Watches:
         """Begin a watch; if the machine has ended already, that is reported at once."""
         notice = self._known_end(machine_id)
         if notice is None:
-            self._watchers.setdefault(machine_id, {})[watcher] = None
-            self._watched.setdefault(watcher, {})[machine_id] = None
+            self._watchers.setdefault(machine_id, {})[watcher.id] = None
+            self._watched.setdefault(watcher.id, {})[machine_id] = None
         elif not self._waiting(watcher, machine_id):  # what waits already says so
             self._parts.admission.send(watcher.id, notice, None)
 
     def _take_back(self, watcher: Actor, machine_id: str) -> None:
-        if machine_id in self._watched.get(watcher, ()):
-            self._forget(watcher, machine_id)
+        if machine_id in self._watched.get(watcher.id, ()):
+            self._forget(watcher.id, machine_id)
         for envelope in self._waiting(watcher, machine_id):
             self._parts.dispatcher.withdraw(watcher, envelope)
 
@@ -82,7 +82,11 @@ class Watches:
     def of(self, machine_id: str) -> list[str | None]:
         """Return who watches an id: the ids of machines, and None for each caller outside."""
         watchers = self._watchers.get(machine_id, {})
-        return [None if isinstance(watcher, asyncio.Future) else watcher.id for watcher in watchers]
+        return [None if isinstance(watcher, asyncio.Future) else watcher for watcher in watchers]
+
+    def by(self, machine_id: str) -> Iterable[str]:
+        """Return the ids that a machine watches."""
+        return self._watched.get(machine_id, ())
 
     async def wait(self, machine_id: str) -> Terminated:
         """Watch from outside; see `ActorSystem.watch`."""
@@ -118,35 +122,50 @@ class Watches:
         watchers = self._watchers.pop(actor.id, None)
         if watchers is None:
             return
-        notice = _end_of(actor, reason)
+        self._tell(watchers, _end_of(actor, reason), cause)
+
+    def _tell(
+        self,
+        watchers: dict[str | asyncio.Future[Terminated], None],
+        notice: Terminated,
+        cause: Envelope | None,
+    ) -> None:
         for watcher in list(watchers):
             del watchers[watcher]
             if isinstance(watcher, asyncio.Future):
                 _wake(watcher, notice)
             else:
-                self._forget_watched(watcher, actor.id)
-                self._parts.admission.send(watcher.id, notice, cause)
+                self._forget_watched(watcher, notice.machine_id)
+                self._parts.admission.send(watcher, notice, cause)
 
     def drop(self, watcher: Actor) -> None:
         """Forget the watches of a machine that stops."""
+        self._drop(watcher.id)
+
+    def _drop(self, watcher: str) -> None:
         for machine_id in list(self._watched.get(watcher, ())):
             self._forget(watcher, machine_id)
 
     def close(self) -> None:
         """End all watches with the system: code outside learns it, machines are about to end themselves."""
         for watcher in list(self._watched):
-            self.drop(watcher)
+            self._drop(watcher)
         for machine_id in list(self._watchers):
-            self.ended(self._parts.registry.actors[machine_id], "stopped")
+            actor = self._parts.registry.actors.get(machine_id)
+            if actor is not None:
+                self.ended(actor, "stopped")
+            else:  # it is not in memory
+                notice = Terminated(machine_id=machine_id, incarnation=0, reason="stopped")
+                self._tell(self._watchers.pop(machine_id), notice, None)
 
-    def _forget(self, watcher: Actor, machine_id: str) -> None:
+    def _forget(self, watcher: str, machine_id: str) -> None:
         watchers = self._watchers[machine_id]
         del watchers[watcher]
         if not watchers:
             del self._watchers[machine_id]
         self._forget_watched(watcher, machine_id)
 
-    def _forget_watched(self, watcher: Actor, machine_id: str) -> None:
+    def _forget_watched(self, watcher: str, machine_id: str) -> None:
         watched = self._watched[watcher]
         del watched[machine_id]
         if not watched:

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from actorfsm.runtime.kind import Kind
     from actorfsm.runtime.limits import Limits
     from actorfsm.runtime.parts import Parts
+    from actorfsm.runtime.passivation import PassivationPolicy
     from actorfsm.runtime.receipt import Receipt
     from actorfsm.runtime.shutdown import Shutdown
     from actorfsm.runtime.turn import Turn
@@ -142,6 +143,7 @@ class SimulatedSystem(ActorSystem[ServicesT], Generic[ServicesT]):
         root: As for `ActorSystem`.
         journal: As for `ActorSystem`.
         durability: As for `ActorSystem`.
+        passivation: As for `ActorSystem`.
         check: Whether the end of `async with` judges what happened.
 
     Attributes:
@@ -168,6 +170,7 @@ class SimulatedSystem(ActorSystem[ServicesT], Generic[ServicesT]):
         root: RestartPolicy | None = None,
         journal: str | PathLike[str] | Journal | None = None,
         durability: str = "full",
+        passivation: PassivationPolicy | None = None,
         check: bool = True,
     ) -> None:
         self.trace: Final = Trace()
@@ -191,6 +194,7 @@ class SimulatedSystem(ActorSystem[ServicesT], Generic[ServicesT]):
             root=root,
             journal=journal,
             durability=durability,
+            passivation=passivation,
         )
 
     async def __aenter__(self) -> SimulatedSystem[ServicesT]:
