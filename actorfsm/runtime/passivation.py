@@ -20,7 +20,7 @@ from actorfsm.runtime.actor import IDLE, STOPPED
 from actorfsm.runtime.dynamic_supervisor import is_spawned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable
 
     from actorfsm.errors import ActorFSMError
     from actorfsm.runtime.actor import Actor, Rare
@@ -90,7 +90,7 @@ class Passivation:
             self._look_at(now)
 
     @contextmanager
-    def needing(self, machine_ids: Iterable[str]) -> Iterator[None]:
+    def needing(self, machine_ids: Iterable[str]) -> Generator[None]:
         """Keep machines in memory meanwhile: somebody has looked whether they are there, and will act on that."""
         needed = list(machine_ids)
         self._needed.update(needed)

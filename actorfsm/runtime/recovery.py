@@ -512,14 +512,17 @@ class Recovery:
         actor.timers = {name: timer for name, (timer, _) in track.timers.items()} or None
         for timer in sorted((actor.timers or {}).values(), key=_due_at):
             timer.arm()
-        # While it was away its watches went on: those that have ended are told by what arrives now.
+        self._go_on_watching(actor, track, arriving)
+        if parts.passivation is not None:
+            parts.passivation.came_back(actor.id)
+
+    def _go_on_watching(self, actor: Actor, track: Track, arriving: list[Envelope]) -> None:
+        """Let a machine watch what it watched. While it was away its watches went on: what has ended arrives."""
         told = [envelope.event.machine_id for envelope in arriving if isinstance(envelope.event, Terminated)]
-        goes_on = {*parts.watches.by(actor.id), *told}
+        goes_on = {*self._parts.watches.by(actor.id), *told}
         unknown = [machine_id for machine_id in track.watches if machine_id not in goes_on]
         if unknown:
             self.watch(actor, unknown)
-        if parts.passivation is not None:
-            parts.passivation.came_back(actor.id)
 
     def _arrive(self, envelope: Envelope) -> None:
         """Let in what has waited."""
