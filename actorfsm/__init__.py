@@ -30,6 +30,7 @@ from actorfsm.errors import (
     OutcomeUnknown,
     Quarantined,
     ReadOnly,
+    SchemaMismatch,
     StaleTurn,
     SystemFailed,
     SystemStopping,
@@ -56,6 +57,7 @@ from actorfsm.machine.machine import Machine
 from actorfsm.machine.options import Directive, MailboxPolicy, Overflow, Redelivery, RestartPolicy
 from actorfsm.machine.snapshot import Snapshot
 from actorfsm.machine.timers import TimerScope
+from actorfsm.machine.upcasts import Fields, upcast
 from actorfsm.runtime.births import SpawnReport
 from actorfsm.runtime.child import Child, Restart, Strategy, Supervisor
 from actorfsm.runtime.crash import Crash
@@ -122,6 +124,9 @@ __all__ = [  # noqa: RUF022 -- in themed groups; type checkers read plain string
     "PassivationPolicy",
     "Redelivery",
     "RestartPolicy",
+    # versions of what is stored
+    "upcast",
+    "Fields",
     # events and what comes back
     "Event",
     "Spawn",
@@ -168,6 +173,7 @@ __all__ = [  # noqa: RUF022 -- in themed groups; type checkers read plain string
     "OutcomeUnknown",
     "Quarantined",
     "ReadOnly",
+    "SchemaMismatch",
     "StaleTurn",
     "SystemFailed",
     "SystemStopping",

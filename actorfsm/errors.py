@@ -42,6 +42,7 @@ __all__ = [
     "OutcomeUnknown",
     "Quarantined",
     "ReadOnly",
+    "SchemaMismatch",
     "StaleTurn",
     "SystemFailed",
     "SystemStopping",
@@ -99,6 +100,28 @@ class InvalidEvent(ActorFSMError):
 
 class InvalidData(ActorFSMError):
     """The machine's data does not validate; nothing was committed."""
+
+
+class SchemaMismatch(InvalidData):
+    """What is stored does not fit what the code has now, and no upcast leads there. Nothing was changed.
+
+    Attributes:
+        stored: Name of the class that was stored.
+        version: Its schema version.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        stored: str = "",
+        version: int = 0,
+        machine_id: str | None = None,
+        event: Any = None,
+    ) -> None:
+        super().__init__(message, machine_id=machine_id, event=event)
+        self.stored = stored
+        self.version = version
 
 
 class NoSuchMachine(ActorFSMError):

@@ -13,6 +13,7 @@ from typing import (
     TYPE_CHECKING,
     Annotated,
     Any,
+    ClassVar,
     Final,
     Literal,
     TypeVar as PlainTypeVar,
@@ -77,6 +78,9 @@ class Event(_Typed[ReplyT, MachineT]):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    schema_version: ClassVar[int] = 1
+    """Which version of the fields this is; what was stored of an older one is read by way of `@upcast`."""
 
     @classmethod
     def from_json(cls, text: str | bytes, *, max_bytes: int = MAX_PAYLOAD_BYTES) -> Self:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from pydantic_core import core_schema
 
 if TYPE_CHECKING:
@@ -52,10 +52,11 @@ def without_input(error: ValidationError) -> str:
     return f"{error.error_count()} problems with {error.title}: {problems_of(error)}"
 
 
-def field_names(model: type[BaseModel]) -> frozenset[str]:
-    """Return the names of all fields of a model and of the models inside."""
+def field_names(model: type[BaseModel] | TypeAdapter[Any]) -> frozenset[str]:
+    """Return the names of all fields of a model, or what an adapter reads, and of the models inside."""
     found: set[str] = set()
-    pending: list[Any] = [model.__pydantic_core_schema__]
+    schema: Any = model.core_schema if isinstance(model, TypeAdapter) else model.__pydantic_core_schema__
+    pending: list[Any] = [schema]
     while pending:
         part = pending.pop()
         kind = part.__class__

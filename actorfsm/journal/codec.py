@@ -68,6 +68,7 @@ class _StoredAnswer:
     event_type: str
     fingerprint: str
     answer: Answer
+    event_version: int = 1
 
 
 _ENTRY: Final = TypeAdapter(Entry)
@@ -253,7 +254,7 @@ def trimmed(row: Row) -> Row:
     answer = None
     if entry.answer is not None and entry.message is not None:
         event = entry.message.event
-        left = _StoredAnswer(event.type, fingerprint_of(event).hex(), entry.answer)
+        left = _StoredAnswer(event.type, fingerprint_of(event).hex(), entry.answer, event.version)
         answer = _dump(_ANSWER, left, row.machine_id)
     trimmed = _hash(row.body) + hash_of(row.concluded_id, answer)
     return row._replace(body=None, answer=answer, trimmed=trimmed)
@@ -301,7 +302,7 @@ def decode_recorded(row: Row, previous: bytes) -> Recorded:
         assert entry.answer is not None  # noqa: S101 -- `decode` has seen that it concludes the id of the row
         assert entry.message is not None  # noqa: S101 -- the same
         event = entry.message.event
-        return Recorded(row.seq, event.type, event, fingerprint_of(event), entry.answer)
+        return Recorded(row.seq, event.type, event, fingerprint_of(event), entry.answer, event.version)
     left = (row.trimmed or b"")[_SIZE:]
     if (
         row.answer is None
@@ -310,7 +311,8 @@ def decode_recorded(row: Row, previous: bytes) -> Recorded:
     ):
         raise _corrupt(row, "the checksum does not fit")
     stored = _load(_ANSWER, row.answer, row.machine_id, row.seq)
-    return Recorded(row.seq, stored.event_type, None, bytes.fromhex(stored.fingerprint), stored.answer)
+    fingerprint = bytes.fromhex(stored.fingerprint)
+    return Recorded(row.seq, stored.event_type, None, fingerprint, stored.answer, stored.event_version)
 
 
 def _corrupt(row: Row, why: str) -> JournalCorrupt:

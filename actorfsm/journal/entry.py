@@ -293,6 +293,7 @@ class Recorded(NamedTuple):
         event: The event; None if the entry was trimmed.
         fingerprint: A hash of the event, to tell another one by after that.
         answer: How it ended.
+        event_version: Schema version of the event's class.
     """
 
     seq: int
@@ -300,6 +301,7 @@ class Recorded(NamedTuple):
     event: Payload | None
     fingerprint: bytes
     answer: Answer
+    event_version: int = 1
 
 
 def promise_key(entry_machine_id: str, seq: int, place: int) -> str:

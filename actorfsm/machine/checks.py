@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from actorfsm.errors import DefinitionError
 from actorfsm.event import StateTimeout, TransitionRequested
 from actorfsm.machine.definition import Choice, Definition, Postponed, StateNode, Transition
+from actorfsm.machine.upcasts import check_upcasts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -89,11 +90,12 @@ def check_system(definitions: Iterable[Definition]) -> None:
     """Check the machine classes of one system together.
 
     Raises:
-        DefinitionError: Two have the same name, or a birth for the same event class.
+        DefinitionError: Two have the same name, or a birth for the same event class, or upcasts are no chain.
     """
     names: dict[str, Definition] = {}
     births: dict[type[Any], Definition] = {}
     for definition in definitions:
+        check_upcasts(definition)
         if definition.name in names:
             raise DefinitionError(f"two machine classes are called {definition.name}: rename one")
         names[definition.name] = definition

@@ -113,6 +113,9 @@ class Machine(_Base[StateT, ServicesT]):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
 
+    schema_version: ClassVar[int] = 1
+    """Which version of states and data this is; what was stored of an older one is read by way of `@upcast`."""
+
     __definition__: ClassVar[Definition | None] = None
     __choices__: ClassVar[dict[str, Any]] = {}
 

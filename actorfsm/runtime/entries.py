@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from actorfsm.event import Terminated
 from actorfsm.journal.entry import Answer, DeadMessage, Entry, Message, Pending, StoredTimer
-from actorfsm.runtime.stored_values import StoredValues, event_payload
+from actorfsm.runtime.stored_values import StoredValues, event_payload, no_such_class, readers_of
 from actorfsm.runtime.track import microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from actorfsm.journal.entry import EntryKind, State, Status
+    from actorfsm.journal.image import Image
     from actorfsm.machine.definition import Transition
     from actorfsm.runtime.actor import Actor
     from actorfsm.runtime.envelope import Envelope
@@ -31,11 +32,23 @@ class Entries:
 
     def __init__(self, parts: Parts, kinds: Iterable[Kind]) -> None:
         self._parts = parts
-        self._values: Final = {kind: StoredValues(kind) for kind in kinds}
+        self._values: Final = {kind: StoredValues(kind.machine_class) for kind in kinds}
+        self._readers: Final = readers_of(self._values)
 
     def values(self, kind: Kind) -> StoredValues:
         """Return how the values of a class are stored."""
         return self._values[kind]
+
+    def reader_of(self, image: Image) -> tuple[Kind, StoredValues]:
+        """Return the class of a stored machine, which may have had another name, and how its values are stored.
+
+        Raises:
+            SchemaMismatch: There is none.
+        """
+        kind = self._readers.get(image.machine)
+        if kind is None:
+            raise no_such_class(image.machine_id, image.machine)
+        return kind, self._values[kind]
 
     def of_commit(
         self, turn: Turn, choice: Transition, data: dict[str, Any], reply: Any, track: Track
@@ -57,7 +70,7 @@ class Entries:
                 kind="committed",
                 old=old,
                 new=target,
-                reply=values.reply_payload(envelope.event, reply),
+                reply=values.replies.payload(envelope.event, reply),
                 commits=actor.seq + 1,
             )
         status: Status = "finished" if choice.target.final else "alive"
@@ -84,7 +97,9 @@ class Entries:
             message=self.message(envelope),
             source=old,
             target=target,
-            data=None if data is actor.data and not choice.is_birth else values.data_payload(data),
+            data=values.data_payload(data)
+            if data is not actor.data or choice.is_birth or track.is_outdated
+            else None,
             answer=answer,
             timers_set=timers_set,
             timers_ended=timers_ended,
@@ -136,6 +151,7 @@ class Entries:
         """Return the entry of what is no commit: an outcome, or what befell the machine."""
         timers_set, timers_ended = self._timers(actor, track, table)
         state: State = (actor.node.name,)
+        values = self._values[actor.kind]
         return Entry(
             machine_id=actor.id,
             machine=actor.kind.name,
@@ -145,7 +161,8 @@ class Entries:
             incarnation=actor.incarnation,
             commits=actor.seq,
             status=track.status,
-            definition=self._values[actor.kind].definition,
+            definition=values.definition,
+            data=values.data_payload(actor.data) if track.is_outdated else None,
             message=None if envelope is None else self.message(envelope),
             source=state,
             target=state,
@@ -171,14 +188,14 @@ class Entries:
     ) -> tuple[tuple[StoredTimer, ...], tuple[str, ...]]:
         """Return what an entry has to say of the timers: those that are new or armed again, and those that ended."""
         if not table and not track.timers:
-            return (), ()
+            return (), track.timers_given_up
         known = track.timers
         started = tuple(
             self._stored_timer(actor, timer)
             for name, timer in table.items()
             if known.get(name) != (timer, timer.failures)
         )
-        return started, tuple(name for name in known if name not in table)
+        return started, (*(name for name in known if name not in table), *track.timers_given_up)
 
     def _stored_timer(self, actor: Actor, timer: Timer) -> StoredTimer:
         now, loop = self._parts.clock.now(), self._parts.loop

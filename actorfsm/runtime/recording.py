@@ -16,13 +16,11 @@ from actorfsm.errors import (
     SystemFailed,
     SystemStopping,
 )
-from actorfsm.journal.codec import fingerprint_of
 from actorfsm.journal.entry import Batch
 from actorfsm.runtime import perform, timers
 from actorfsm.runtime.entries import Entries, is_notice, settles
 from actorfsm.runtime.envelope import Settlement
 from actorfsm.runtime.journal_writer import JournalWriter
-from actorfsm.runtime.stored_values import event_payload
 from actorfsm.runtime.tasks import start_task, to_the_end
 from actorfsm.runtime.track import Line, Telling, Track
 
@@ -98,16 +96,11 @@ class Recording:
 
         Raises:
             EventIdConflict: It was another event.
-            InvalidData: Its reply no longer validates.
+            SchemaMismatch: What is recorded does not fit what the code has now.
         """
         values, answer = self.entries.values(actor.kind), recorded.answer
-        given = event_payload(envelope.event)
-        is_same = (
-            fingerprint_of(given) == recorded.fingerprint
-            if recorded.event is None
-            else (given.type, given.json) == (recorded.event.type, recorded.event.json)
-        )
-        if not is_same:
+        where = f"entry {recorded.seq} of {actor.id}"
+        if not values.is_recorded(envelope.event, recorded, where):
             raise EventIdConflict(
                 f"{actor.id} knows the event id {envelope.event_id!r} as another {recorded.event_type}",
                 machine_id=actor.id,
@@ -115,9 +108,9 @@ class Recording:
             )
         return Settlement(
             cast("OutcomeKind", answer.kind),  # only outcomes have answers
-            values.node(answer.old).member if answer.old else None,
-            values.node(answer.new).member if answer.new else None,
-            values.reply(envelope.event, answer.reply),
+            values.node(answer.old, where).member if answer.old else None,
+            values.node(answer.new, where).member if answer.new else None,
+            values.replies.reply(type(envelope.event), answer.reply, where),
             None,
             answer.reason,
             answer.commits,
@@ -144,12 +137,13 @@ class Recording:
         answer: Future[None] = self._parts.loop.create_future()
         track.lines.append(Line(entry, answer=answer, envelope=turn.envelope))
         status_before, track.status = track.status, entry.status
+        was_outdated, track.is_outdated = track.is_outdated, False
         turn.is_committing = True
         try:
             self.writer.write(actor.id, track)
             await to_the_end(answer)
         except JournalError as error:
-            track.status = status_before
+            track.status, track.is_outdated = status_before, was_outdated
             raise perform.NotWritten(error) from None
         finally:
             turn.is_committing = False
@@ -253,6 +247,7 @@ class Recording:
         if track.is_left:
             table = {name: timer for name, (timer, _) in track.timers.items()}
         entry = self.entries.of_what_befell(actor, track, kind, envelope, table)
+        track.is_outdated = False
         track.timers = {name: (timer, timer.failures) for name, timer in table.items()}
         track.follow_watches(entry)
         track.lines.append(Line(entry, dead, telling=telling))

@@ -34,7 +34,7 @@ from actorfsm.runtime.mailbox import Mailbox
 from actorfsm.runtime.reply import refuse
 from actorfsm.runtime.tasks import start_task
 from actorfsm.runtime.timers import Timer
-from actorfsm.runtime.track import Track, time_of_day
+from actorfsm.runtime.track import NOT_STORED, Track, time_of_day
 from actorfsm.trace import Record
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Recovery:
         self._parts = parts
         self._journal = journal
         self._recording = recording
-        self._kinds = {kind.name: kind for kind in parts.registry.kinds.values()}
+        self._kinds = list(parts.registry.kinds.values())
         self._loading: dict[str, _Loading] = {}
         self._owed: dict[str, list[Item]] = {}
         """What earlier lives of the system have promised, for machines that are not loaded yet."""
@@ -347,15 +347,10 @@ class Recovery:
         """Return the actor that a machine's entries have left; it is not alive if they have ended.
 
         Raises:
-            InvalidData: Its class is not there, or something of it no longer validates.
+            SchemaMismatch: Its class is not there, or something of it does not fit what the code has now.
         """
         image = stored.image
-        kind = self._kinds.get(image.machine)
-        if kind is None:
-            raise InvalidData(
-                f"{image.machine_id} is a {image.machine}, and the system has no such class: give it to ActorSystem",
-                machine_id=image.machine_id,
-            )
+        kind, values = self._recording.entries.reader_of(image)
         child = self._parts.registry.reserved.get(image.machine_id)
         if child is not None and child.kind is not kind:
             raise InvalidData(
@@ -363,23 +358,27 @@ class Recovery:
                 "one of them another id",
                 machine_id=image.machine_id,
             )
-        values = self._recording.entries.values(kind)
-        if image.data is None:
-            raise InvalidData(f"no data is stored of {image.machine_id}", machine_id=image.machine_id)
-        actor = Actor(kind, image.machine_id, values.node(image.state), values.data(image.data))
+        actor = Actor(kind, image.machine_id, *values.machine(image))
         actor.seq, actor.incarnation = image.commits, image.incarnation
         actor.track = track = Track(image.seq, image.status)
+        track.is_outdated = values.is_outdated(image)
         track.watches = dict.fromkeys(image.watches)
         if image.status == "quarantined":
             actor.status = QUARANTINED
             rare_of(actor)
         elif image.status == "stopped":
             actor.status = STOPPED
-        for name, timer in image.timers.items():
-            origin = self._envelope(kind, actor.id, timer.message)
-            revived = Timer(actor, name, TimerScope[timer.scope], origin, None, time_of_day(timer.due_us))
-            revived.failures = timer.failures
-            track.timers[name] = (revived, timer.failures)
+        for name, stored_timer in image.timers.items():
+            timer = values.timer(stored_timer, actor.node)
+            if timer is None or timer.name != name:
+                track.timers_given_up += (name,)
+            if timer is not None:
+                origin = self._envelope(kind, actor.id, timer.message)
+                revived = Timer(
+                    actor, timer.name, TimerScope[timer.scope], origin, None, time_of_day(timer.due_us)
+                )
+                revived.failures = timer.failures
+                track.timers[timer.name] = (revived, timer.failures if timer.name == name else NOT_STORED)
         if image.postponed:
             self._put_aside(actor, image.postponed)
         return actor
@@ -402,7 +401,8 @@ class Recovery:
             mailbox.released.append(envelope)
 
     def _envelope(self, kind: Kind, machine_id: str, message: Message) -> Envelope:
-        event = self._recording.entries.values(kind).event(message.event)
+        where = f"event {message.event_id} for {machine_id}"
+        event = self._recording.entries.values(kind).event(message.event, where)
         envelope = Envelope(event, machine_id, self._parts.ids.next_number(), self._parts.time())
         envelope.event_id, envelope.has_own_id = message.event_id, message.has_own_id
         envelope.causation_id, envelope.correlation_id = message.causation_id, message.correlation_id
@@ -481,7 +481,7 @@ class Recovery:
         Raises:
             InvalidData: Nobody takes it.
         """
-        kinds = list(self._kinds.values()) if actor is None else [actor.kind]
+        kinds = self._kinds if actor is None else [actor.kind]
         takers = [kind for kind in kinds if self._recording.entries.values(kind).takes(pending.message.event)]
         kind = (takers or kinds)[0]
         envelope = self._envelope(kind, pending.machine_id, pending.message)
@@ -509,8 +509,9 @@ class Recovery:
                     rare_of(actor).remember(envelope, actor.kind.options.remembered_ids)
             if actor.status == IDLE and mailbox.waiting:
                 parts.dispatcher.make_ready(actor)
-        actor.timers = {name: timer for name, (timer, _) in track.timers.items()} or None
-        for timer in sorted((actor.timers or {}).values(), key=_due_at):
+        timers = [timer for timer, _ in track.timers.values()]
+        actor.timers = {timer.name: timer for timer in timers} or None
+        for timer in sorted(timers, key=_due_at):
             timer.arm()
         self._go_on_watching(actor, track, arriving)
         if parts.passivation is not None:

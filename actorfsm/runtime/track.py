@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from actorfsm.runtime.envelope import Envelope
     from actorfsm.runtime.timers import Timer
 
-__all__ = ["Line", "Telling", "Track", "microseconds", "time_of_day"]
+__all__ = ["NOT_STORED", "Line", "Telling", "Track", "microseconds", "time_of_day"]
+
+NOT_STORED: Final = -1
+"""Instead of a number of failures: a timer that the next entry has to store."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -88,25 +91,42 @@ class Track:
         seq: Number of its last entry that is stored.
         status: As its last entry in the line has it.
         timers: Its timers as that entry leaves them: each with how often it had failed.
+        timers_given_up: Names of stored timers that the code of today does not have: they end with each entry, which
+            is the same as once.
         lines: Entries that wait to be stored.
         watches: The ids that it watches, likewise.
         telling: What is told when the last of them is stored that has something to tell.
+        is_outdated: Whether state and data are stored in an older schema version: the next entry has them anew, because
+            those of two versions do not go together.
         is_writing: Whether a batch of it is on its way.
         is_left: Whether the machine is given up, so that its end is not stored.
         knows_all_ids: Whether all event ids that were applied to it are in memory.
     """
 
     __slots__ = (
-        *("is_left", "is_writing", "knows_all_ids", "lines", "seq", "status", "telling", "timers", "watches"),
+        *(
+            "is_left",
+            "is_outdated",
+            "is_writing",
+            "knows_all_ids",
+            "lines",
+            "seq",
+            "status",
+            "telling",
+            "timers",
+        ),
+        *("timers_given_up", "watches"),
     )
 
     def __init__(self, seq: int = 0, status: Status = "alive", *, knows_all_ids: bool = False) -> None:
         self.seq = seq
         self.status: Status = status
         self.timers: dict[str, tuple[Timer, int]] = {}
+        self.timers_given_up: tuple[str, ...] = ()
         self.watches: dict[str, None] = {}
         self.lines: deque[Line] = deque()
         self.telling: Telling | None = None
+        self.is_outdated = False
         self.is_writing = False
         self.is_left = False
         self.knows_all_ids = knows_all_ids
