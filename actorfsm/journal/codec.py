@@ -36,6 +36,7 @@ __all__ = [
     "Plan",
     "Row",
     "chained",
+    "check_trimmed",
     "checksum_of_image",
     "decode",
     "decode_dead",
@@ -49,6 +50,7 @@ __all__ = [
     "encode_timer",
     "fingerprint_of",
     "hash_of",
+    "is_link",
     "is_row_of",
     "plan",
     "trimmed",
@@ -313,6 +315,22 @@ def decode_recorded(row: Row, previous: bytes) -> Recorded:
     stored = _load(_ANSWER, row.answer, row.machine_id, row.seq)
     fingerprint = bytes.fromhex(stored.fingerprint)
     return Recorded(row.seq, stored.event_type, None, fingerprint, stored.answer, stored.event_version)
+
+
+def is_link(row: Row) -> bool:
+    """Return whether of this entry, and those before it, nothing is left but the checksum: they were forgotten."""
+    return row.body is None and row.trimmed is None
+
+
+def check_trimmed(row: Row, previous: bytes) -> None:
+    """Look at a row that was trimmed.
+
+    Raises:
+        JournalCorrupt: It is not what was written.
+    """
+    left = (row.trimmed or b"")[_SIZE:]
+    if chained(row, previous) != row.checksum or left != hash_of(row.concluded_id, row.answer):
+        raise _corrupt(row, "the checksum does not fit")
 
 
 def _corrupt(row: Row, why: str) -> JournalCorrupt:

@@ -26,7 +26,7 @@ from actorfsm.journal import codec
 from actorfsm.journal.codec import FIRST, Row
 from actorfsm.journal.entry import Head
 from actorfsm.journal.loading import image_of
-from actorfsm.journal.protocol import Placed, Stored
+from actorfsm.journal.protocol import Placed, Stored, StoredSnapshot
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -238,6 +238,18 @@ class MemoryJournal:
                 found.append(codec.decode(row, checksum))
             checksum = row.checksum
         return found
+
+    async def rows(self, after: tuple[str, int] = ("", 0), limit: int = 1_000) -> Sequence[Row]:
+        """Return entries of all machines; see `Journal`."""
+        machine_id, seq = after
+        ids = self.store.ids[bisect_left(self.store.ids, machine_id) :]
+        rows = (row for of in ids for row in self.store.rows.get(of, ()) if of != machine_id or row.seq > seq)
+        return list(islice(rows, limit))
+
+    async def snapshots(self, after: str = "", limit: int = 1_000) -> Sequence[StoredSnapshot]:
+        """Return snapshots; see `Journal`."""
+        known = sorted(machine_id for machine_id in self.store.snapshots if machine_id > after)
+        return [StoredSnapshot(machine_id, *self.store.snapshots[machine_id]) for machine_id in known[:limit]]
 
     async def machines(
         self,

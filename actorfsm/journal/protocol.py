@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import Sequence
 
+    from actorfsm.journal.codec import Row
     from actorfsm.journal.entry import Batch, DeadMessage, Entry, Head, Pending, Recorded, Status, StoredTimer
     from actorfsm.journal.image import Image
 
-__all__ = ["Journal", "Placed", "Stored"]
+__all__ = ["Journal", "Placed", "Stored", "StoredSnapshot"]
 
 
 class Stored(NamedTuple):
@@ -36,6 +37,22 @@ class Placed(NamedTuple):
 
     place: int
     pending: Pending
+
+
+class StoredSnapshot(NamedTuple):
+    """A snapshot as it is stored, not yet looked at.
+
+    Attributes:
+        machine_id: The machine.
+        seq: Number of the entry that it shows.
+        text: The image, as JSON.
+        checksum: Of the image, after that of the entry.
+    """
+
+    machine_id: str
+    seq: int
+    text: str
+    checksum: bytes
 
 
 class Journal(Protocol):
@@ -124,6 +141,19 @@ class Journal(Protocol):
         Raises:
             JournalCorrupt: One of them is not what was written.
         """
+        ...
+
+    async def rows(self, after: tuple[str, int] = ("", 0), limit: int = 1_000) -> Sequence[Row]:
+        """Return entries of all machines by machine and number, as they are stored: trimmed ones too, nothing checked.
+
+        Args:
+            after: Only those behind this one: its machine and number.
+            limit: At most so many.
+        """
+        ...
+
+    async def snapshots(self, after: str = "", limit: int = 1_000) -> Sequence[StoredSnapshot]:
+        """Return snapshots in the order of the ids of their machines, as they are stored, nothing checked."""
         ...
 
     async def machines(

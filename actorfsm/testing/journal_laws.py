@@ -23,7 +23,7 @@ from actorfsm.errors import (
     NotStored,
     OutcomeUnknown,
 )
-from actorfsm.journal.codec import fingerprint_of
+from actorfsm.journal.codec import FIRST, chained, checksum_of_image, decode_image, fingerprint_of
 from actorfsm.journal.entry import (
     Answer,
     Batch,
@@ -275,6 +275,48 @@ async def entries_of_a_machine_follow_each_other_without_gaps(stage: Stage) -> N
     assert [entry.seq for entry in await journal.entries("a")] == [1, 2]
     assert [entry.seq for entry in await journal.entries("a", after_seq=1)] == [2]
     assert [entry.seq for entry in await journal.entries("a", limit=1)] == [1]
+    await journal.close()
+
+
+@_law
+async def the_rows_of_all_machines_are_listed_by_machine_and_number(stage: Stage) -> None:
+    """In pages, trimmed ones too; each fits the one before of its machine."""
+    journal = await stage.open()
+    for seq in range(1, 6):
+        for machine_id in ("b", "a", "c\0", "c"):
+            await _store(journal, _entry(machine_id, seq))
+    await journal.snapshot("b", keep=2)
+    everything = list(await journal.rows())
+    assert [(row.machine_id, row.seq) for row in everything] == [
+        (machine_id, seq) for machine_id in ("a", "b", "c", "c\0") for seq in range(1, 6)
+    ]
+    assert [row.seq for row in everything if row.body is None] == [1, 2, 3]
+    last = FIRST
+    for row in everything:
+        assert chained(row, FIRST if row.seq == 1 else last) == row.checksum
+        last = row.checksum
+    paged = list(await journal.rows(limit=3))
+    while page := await journal.rows((paged[-1].machine_id, paged[-1].seq), limit=3):
+        assert len(page) <= 3
+        paged += page
+    assert paged == everything
+    await journal.close()
+
+
+@_law
+async def snapshots_are_listed_by_machine(stage: Stage) -> None:
+    journal = await stage.open()
+    for machine_id in ("b", "a", "c"):
+        await _store(journal, _entry(machine_id, 1))
+    for machine_id in ("b", "c"):
+        await journal.snapshot(machine_id)
+    first, second = await journal.snapshots()
+    assert [first.machine_id, second.machine_id] == ["b", "c"]
+    assert decode_image("b", 1, first.text) == await _image(journal, "b")
+    (row,) = await journal.rows(("a", 1), limit=1)
+    assert first.checksum == checksum_of_image(first.text, row.checksum)
+    assert list(await journal.snapshots("b")) == [second]
+    assert list(await journal.snapshots(limit=1)) == [first]
     await journal.close()
 
 

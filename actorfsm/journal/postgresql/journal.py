@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
     from psycopg import Connection
 
+    from actorfsm.journal.codec import Row
     from actorfsm.journal.entry import Batch, DeadMessage, Entry, Head, Recorded, Status, StoredTimer
     from actorfsm.journal.executor import Executor
     from actorfsm.journal.postgresql.changes import Owner
     from actorfsm.journal.postgresql.connecting import Connect
     from actorfsm.journal.postgresql.store import Durability
-    from actorfsm.journal.protocol import Placed, Stored
+    from actorfsm.journal.protocol import Placed, Stored, StoredSnapshot
 
 __all__ = ["PostgreSQLJournal"]
 
@@ -43,6 +44,8 @@ class PostgreSQLJournal:
         take_over: Take the machines over also from an owner that lives: it is fenced. Without it `open` raises
             `JournalLocked` then.
         read_only: To look at a journal, also while another process uses it. Nothing can be stored.
+        still: With `read_only`: show the journal as it was when it was opened, whatever is written meanwhile. Not for
+            long: the server keeps what was true then until this is closed.
         connect: Makes a connection, for tests.
         executor: Where the store's calls are made; by default a thread, or a simulated loop itself.
 
@@ -61,13 +64,16 @@ class PostgreSQLJournal:
         durability: Durability = "full",
         take_over: bool = False,
         read_only: bool = False,
+        still: bool = False,
         connect: Connect = psycopg.Connection.connect,
         executor: Executor | None = None,
     ) -> None:
         if durability not in {"full", "process"}:
             raise ActorFSMError(f"durability={durability!r}: give 'full' or 'process'")
         self._target = target_of(url, schema)
-        self._store = Store(self._target, durability, connect, take_over=take_over, read_only=read_only)
+        self._store = Store(
+            self._target, durability, connect, take_over=take_over, read_only=read_only, still=still
+        )
         self._given_executor = executor
         self._executor: Executor | None = None
         self._group: Group | None = None
@@ -154,6 +160,14 @@ class PostgreSQLJournal:
         return await self._read(
             lambda connection: queries.entries_of(connection, machine_id, after_seq, limit)
         )
+
+    async def rows(self, after: tuple[str, int] = ("", 0), limit: int = 1_000) -> Sequence[Row]:
+        """Return entries of all machines; see `Journal`."""
+        return await self._read(lambda connection: queries.all_rows(connection, after, limit))
+
+    async def snapshots(self, after: str = "", limit: int = 1_000) -> Sequence[StoredSnapshot]:
+        """Return snapshots; see `Journal`."""
+        return await self._read(lambda connection: queries.snapshots_of(connection, after, limit))
 
     async def machines(
         self,

@@ -13,7 +13,7 @@ from actorfsm.journal.codec import FIRST, Row
 from actorfsm.journal.entry import Head
 from actorfsm.journal.loading import image_of
 from actorfsm.journal.postgresql.text import from_column, to_column
-from actorfsm.journal.protocol import Placed, Stored
+from actorfsm.journal.protocol import Placed, Stored, StoredSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BEFORE_ALL",
+    "all_rows",
     "dead_letters_of",
     "entries_of",
     "has",
@@ -36,6 +37,7 @@ __all__ = [
     "pending_of",
     "seq_of",
     "snapshot_of",
+    "snapshots_of",
     "text_of",
     "timers_of",
     "untrimmed",
@@ -170,6 +172,25 @@ def _checksum_before(connection: Connection, row: Row) -> bytes:
 
 
 # -- lists -------------------------------------------------------------------------------------------------------------
+
+
+def all_rows(connection: Connection, after: tuple[str, int], limit: int) -> list[Row]:
+    """Return entries of all machines; see `Journal.rows`."""
+    condition = "WHERE (machine_id, seq) > (%s, %s) ORDER BY machine_id, seq LIMIT %s"
+    return _read(connection, condition, (to_column(after[0]), after[1], limit))
+
+
+def snapshots_of(connection: Connection, after: str, limit: int) -> list[StoredSnapshot]:
+    """Return snapshots; see `Journal.snapshots`."""
+    rows = connection.execute(
+        "SELECT machine_id, seq, image, checksum FROM snapshots WHERE machine_id > %s ORDER BY machine_id LIMIT %s",
+        (to_column(after), limit),
+        binary=True,
+    )
+    return [
+        StoredSnapshot(from_column(machine_id), seq, text, checksum)
+        for machine_id, seq, text, checksum in rows
+    ]
 
 
 def machines_of(

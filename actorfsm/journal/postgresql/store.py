@@ -81,6 +81,7 @@ class Store:
         connect: Makes a connection: `psycopg.Connection.connect`, or what a test puts in its place.
         take_over: Whether to become the owner while another one lives.
         read_only: Only to look, beside the process that owns it.
+        still: Then, to see it as it was when it was opened.
 
     Attributes:
         owner: Who this is; None until it is open, and where it is only read.
@@ -88,13 +89,21 @@ class Store:
     """
 
     def __init__(
-        self, target: Target, durability: Durability, connect: Connect, *, take_over: bool, read_only: bool
+        self,
+        target: Target,
+        durability: Durability,
+        connect: Connect,
+        *,
+        take_over: bool,
+        read_only: bool,
+        still: bool = False,
     ) -> None:
         self._target = target
         self._durability: Durability = durability
         self._make = connect
         self._take_over = take_over
         self._read_only = read_only
+        self._is_still = still
         self._connection: Connection | None = None
         self._backend: tuple[Any, ...] | None = None
         self._is_open = False
@@ -139,6 +148,8 @@ class Store:
         if self._read_only:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             connection.read_only = True
+            if self._is_still:
+                connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
     def _claim(self, connection: Connection) -> None:
         values = (self._take_over, os.getpid(), platform.node())
@@ -274,7 +285,7 @@ class Store:
             raise
 
     def _looked(self, connection: Connection, look: Callable[[Connection], T]) -> T:
-        if not self._read_only:
+        if not self._read_only or self._is_still:
             return look(connection)
         with connection.transaction():  # in which the owner's writes do not show
             return look(connection)

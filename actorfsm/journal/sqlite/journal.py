@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from os import PathLike
 
+    from actorfsm.journal.codec import Row
     from actorfsm.journal.entry import Batch, DeadMessage, Entry, Head, Recorded, Status, StoredTimer
     from actorfsm.journal.executor import Executor
-    from actorfsm.journal.protocol import Placed, Stored
+    from actorfsm.journal.protocol import Placed, Stored, StoredSnapshot
     from actorfsm.journal.sqlite.store import Connect, Durability
 
 __all__ = ["SQLiteJournal"]
@@ -37,6 +38,8 @@ class SQLiteJournal:
         durability: `full`, the default: what is acknowledged survives a loss of power. `process`: it survives the
             end of the process, whatever ends it; a loss of power may take the last commits.
         read_only: To look at a journal, also while another process uses it. Nothing can be stored.
+        still: With `read_only`: show the journal as it was when it was opened, whatever is written meanwhile. Not for
+            long: the owner's log grows until this is closed.
         connect: Makes the connection, for tests.
         executor: Where the store's calls are made; by default a thread, or a simulated loop itself.
 
@@ -52,13 +55,14 @@ class SQLiteJournal:
         *,
         durability: Durability = "full",
         read_only: bool = False,
+        still: bool = False,
         connect: Connect = sqlite3.connect,
         executor: Executor | None = None,
     ) -> None:
         if durability not in {"full", "process"}:
             raise ActorFSMError(f"durability={durability!r}: give 'full' or 'process'")
         self._path = Path(path)
-        self._store = Store(self._path, durability, connect, read_only=read_only)
+        self._store = Store(self._path, durability, connect, read_only=read_only, still=still)
         self._given_executor = executor
         self._executor: Executor | None = None
         self._group: Group | None = None
@@ -148,6 +152,14 @@ class SQLiteJournal:
         return await self._read(
             lambda connection: queries.entries_of(connection, machine_id, after_seq, limit)
         )
+
+    async def rows(self, after: tuple[str, int] = ("", 0), limit: int = 1_000) -> Sequence[Row]:
+        """Return entries of all machines; see `Journal`."""
+        return await self._read(lambda connection: queries.all_rows(connection, after, limit))
+
+    async def snapshots(self, after: str = "", limit: int = 1_000) -> Sequence[StoredSnapshot]:
+        """Return snapshots; see `Journal`."""
+        return await self._read(lambda connection: queries.snapshots_of(connection, after, limit))
 
     async def machines(
         self,

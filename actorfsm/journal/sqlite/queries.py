@@ -9,7 +9,7 @@ from actorfsm.journal import codec
 from actorfsm.journal.codec import FIRST, Row
 from actorfsm.journal.entry import Head
 from actorfsm.journal.loading import image_of
-from actorfsm.journal.protocol import Placed, Stored
+from actorfsm.journal.protocol import Placed, Stored, StoredSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BEFORE_ALL",
+    "all_rows",
     "dead_letters_of",
     "entries_of",
     "has",
@@ -31,6 +32,7 @@ __all__ = [
     "rows_of",
     "seq_of",
     "snapshot_of",
+    "snapshots_of",
     "text_of",
     "timers_of",
 ]
@@ -126,6 +128,24 @@ def _checksum_before(connection: Connection, row: Row) -> bytes:
 
 
 # -- lists -------------------------------------------------------------------------------------------------------------
+
+
+def all_rows(connection: Connection, after: tuple[str, int], limit: int) -> list[Row]:
+    """Return entries of all machines; see `Journal.rows`."""
+    select = (
+        "SELECT machine_id, seq, concluded_id, body, answer, trimmed, checksum FROM entries "
+        "WHERE (machine_id, seq) > (?, ?) ORDER BY machine_id, seq LIMIT ?"
+    )
+    return [Row(*row) for row in connection.execute(select, (*after, limit))]
+
+
+def snapshots_of(connection: Connection, after: str, limit: int) -> list[StoredSnapshot]:
+    """Return snapshots; see `Journal.snapshots`."""
+    select = (
+        "SELECT machine_id, seq, image, checksum FROM snapshots "
+        "WHERE machine_id > ? ORDER BY machine_id LIMIT ?"
+    )
+    return [StoredSnapshot(*row) for row in connection.execute(select, (after, limit))]
 
 
 def machines_of(

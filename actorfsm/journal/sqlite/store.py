@@ -57,16 +57,20 @@ class Store:
         durability: `full` for every commit on disk, `process` for what outlives the process and not the power.
         connect: Makes the connection: `sqlite3.connect`, or what a test puts in its place.
         read_only: Only to look, beside the process that owns it.
+        still: Then, to see it as it was when it was opened.
 
     Attributes:
         epoch: Which owner this is.
     """
 
-    def __init__(self, path: Path, durability: Durability, connect: Connect, *, read_only: bool) -> None:
+    def __init__(
+        self, path: Path, durability: Durability, connect: Connect, *, read_only: bool, still: bool = False
+    ) -> None:
         self._path = path
         self._durability: Durability = durability
         self._connect = connect
         self._read_only = read_only
+        self._is_still = still
         self._lock = Lock(path)
         self._connection: sqlite3.Connection | None = None
         self._is_open = False
@@ -100,6 +104,8 @@ class Store:
             raise JournalUnusable(f"there is no journal {self._path}")
         uri = f"{self._path.absolute().as_uri()}?mode=ro"
         self._connection = self._connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+        if self._is_still:
+            self._connection.execute("BEGIN")
         (self.epoch,) = self._connection.execute("SELECT epoch FROM owners").fetchone()
 
     def _reconnect(self) -> sqlite3.Connection:
