@@ -135,6 +135,7 @@ class Machine(_Base[StateT, ServicesT]):
         timer_attempts: int | None = None,
         job_limit: int | None = None,
         hook_timeout: Duration | None = None,
+        durable_inbox: bool | None = None,
         **kwargs: Any,
     ) -> None:
         """Read the class's choices; see `MachineOptions` for their meaning. What is not given is inherited."""
@@ -146,7 +147,7 @@ class Machine(_Base[StateT, ServicesT]):
             raise DefinitionError(
                 f"{cls.__name__}: {', '.join(kwargs)}: no such option; there are initial, final, on_failure, "
                 "redelivery, mailbox, restart, postpone_limit, own_event_limit, remembered_ids, timer_limit, "
-                "timer_attempts, job_limit, hook_timeout"
+                "timer_attempts, job_limit, hook_timeout, durable_inbox"
             ) from None
         given: dict[str, Any] = {
             "initial": initial,
@@ -161,6 +162,7 @@ class Machine(_Base[StateT, ServicesT]):
             "timer_limit": timer_limit,
             "timer_attempts": timer_attempts,
             "job_limit": job_limit,
+            "durable_inbox": durable_inbox,
             "hook_timeout_s": None if hook_timeout is None else seconds(hook_timeout),
         }
         cls.__choices__ = cls.__choices__ | {

@@ -154,6 +154,7 @@ class MachineOptions:
         timer_limit: Timers that a machine may have at a time.
         job_limit: Jobs that a machine may have at a time.
         timer_attempts: How many times more a timer comes whose event failed, before the machine is quarantined.
+        durable_inbox: Whether each event that is told to it is stored before it is accepted, where there is a journal.
         hook_timeout_s: Deadline of each hook and body, in seconds.
     """
 
@@ -170,6 +171,7 @@ class MachineOptions:
     timer_attempts: int = 3
     job_limit: int = 16
     hook_timeout_s: float = 30.0
+    durable_inbox: bool = False
 
     def check(self, class_name: str) -> None:
         """Check the figures and the directives.
@@ -195,7 +197,13 @@ class MachineOptions:
                 raise DefinitionError(
                     f"{class_name}: {name}={getattr(self, name)!r}; give a {policy.__name__}"
                 )
-        given: Any = self.on_failure
+        self._check_choices(class_name)
+
+    def _check_choices(self, class_name: str) -> None:
+        given: Any = self.durable_inbox
+        if not isinstance(given, bool):
+            raise DefinitionError(f"{class_name}: durable_inbox={given!r}; give True or False")
+        given = self.on_failure
         if not isinstance(given, Mapping):
             raise DefinitionError(
                 f"{class_name}: on_failure={given!r}; give a directive for each class of exceptions: {{Exception: ...}}"

@@ -67,6 +67,14 @@ class Remembered:
         self.envelope: Envelope | None = envelope
         self.settlement: Settlement | None = None
 
+    def is_same(self, envelope: Envelope) -> bool:
+        """Return whether this is the same event, and not only the same id."""
+        return (
+            type(self.event) is type(envelope.event)
+            and self.event == envelope.event
+            and self.birth_data == envelope.birth_data
+        )
+
 
 class Rare:
     """What few machines need: made when it is first needed, so that an idle machine is small."""

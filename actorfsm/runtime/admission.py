@@ -31,7 +31,7 @@ from actorfsm.runtime import perform
 from actorfsm.runtime.actor import RUNNING, Actor
 from actorfsm.runtime.dynamic_supervisor import rare_of
 from actorfsm.runtime.envelope import Envelope, Settlement
-from actorfsm.runtime.reply import outcome_of, refuse
+from actorfsm.runtime.reply import finish, outcome_of, refuse
 from actorfsm.trace import Record
 from actorfsm.values import copy_value
 
@@ -131,30 +131,48 @@ class Admission:
         Raises:
             ActorFSMError: It is not accepted; nothing was changed.
         """
+        parts = self._parts
         try:
             actor = self._actors.get(envelope.machine_id)
         except TypeError:  # not even hashable: refused by name below
             actor = None
-        if actor is None:
-            recovery = self._parts.recovery
-            if recovery is not None:
-                check_is_event(envelope.event, check_machine_id(envelope.machine_id))
-                if recovery.takes(envelope):
-                    return
-            actor = self._give_birth(envelope)
-        spec = actor.kind.events.get(envelope.event.__class__)
+        inbox = parts.inbox
+        if actor is not None:
+            kind = actor.kind
+        else:
+            if self._waits_for_machine(envelope):
+                return
+            kind = self._kind_to_be_born(envelope)
+        spec = kind.events.get(envelope.event.__class__)
         if spec is None or spec.needs_care:
-            self.check_event(actor.kind, envelope)
+            self.check_event(kind, envelope)
+        if inbox is not None and inbox.takes(kind, actor, envelope):
+            return
+        if actor is None:
+            actor = self._give_birth(kind, envelope.machine_id)
         if envelope.has_own_id and self._is_repetition(actor, envelope):
             return
         try:
-            self._parts.dispatcher.admit(actor, envelope)
+            parts.dispatcher.admit(actor, envelope)
         except ActorFSMError:
             if envelope.has_own_id:
                 rare_of(actor).ids.pop(envelope.event_id, None)
             raise
 
-    def _give_birth(self, envelope: Envelope) -> Actor:
+    def _waits_for_machine(self, envelope: Envelope) -> bool:
+        """Let an event wait for a machine that is loaded, or will be born of an event which is being stored."""
+        recovery, inbox = self._parts.recovery, self._parts.inbox
+        if recovery is None:
+            return False
+        check_is_event(envelope.event, check_machine_id(envelope.machine_id))
+        return recovery.takes(envelope) or (inbox is not None and inbox.follows(envelope))
+
+    def _kind_to_be_born(self, envelope: Envelope) -> Kind:
+        """Return the class of which an event gives birth to a machine.
+
+        Raises:
+            NoSuchMachine: It does not.
+        """
         machine_id = check_machine_id(envelope.machine_id)
         if machine_id in self._parts.registry.reserved:
             raise NoSuchMachine(
@@ -171,6 +189,9 @@ class Admission:
                 machine_id=machine_id,
                 event=envelope.event,
             )
+        return kind
+
+    def _give_birth(self, kind: Kind, machine_id: str) -> Actor:
         self._actors[machine_id] = actor = Actor(kind, machine_id, kind.root, kind.rules.before_birth())
         kind.supervisor.adopt(actor)
         return actor
@@ -230,8 +251,7 @@ class Admission:
                     envelope.event
                 )  # as it was sent, whatever a hook does to it
             return False
-        same_content = known.event == envelope.event and known.birth_data == envelope.birth_data
-        if type(known.event) is not type(envelope.event) or not same_content:
+        if not known.is_same(envelope):
             raise EventIdConflict(
                 f"{actor.id} knows the event id {envelope.event_id!r} as another {type(known.event).__name__}",
                 machine_id=actor.id,
@@ -324,6 +344,10 @@ class Admission:
                 parts.callbacks.add(envelope, outcome)
             if envelope.reply_to is not None:
                 self.send_outcome(envelope, outcome)
+        self._emit_dead_letter(envelope, error)
+
+    def _emit_dead_letter(self, envelope: Envelope, error: ActorFSMError) -> None:
+        parts, event_id = self._parts, self._parts.event_id(envelope)
         if parts.sinks:
             parts.emit_outside(
                 Record(
@@ -339,6 +363,17 @@ class Admission:
                     event=envelope.event,
                 )
             )
+
+    def keep(self, envelope: Envelope, error: ActorFSMError) -> None:
+        """End an event that was accepted by storing it, because the system goes down: the next one handles it."""
+        parts, counters = self._parts, self._parts.counters
+        counters.accepted += 1
+        counters.outcomes["dead_lettered"] += 1
+        settlement = Settlement("dead_lettered", None, None, None, error, str(error), 0)
+        finish(envelope, settlement)
+        if envelope.callback is not None:
+            parts.callbacks.add(envelope, outcome_of(envelope, parts.event_id(envelope), settlement))
+        self._emit_dead_letter(envelope, error)
 
     def turn_away(self, actor: Actor, envelope: Envelope, error: ActorFSMError) -> None:
         """End an event that waited outside a full mailbox and was never accepted."""
@@ -359,8 +394,10 @@ class Admission:
     def expire(self, envelope: Envelope) -> None:
         """Follow a deadline that has passed: an event not yet begun is removed, one being handled keeps its turn."""
         actor: Actor = envelope.actor
-        if envelope.actor is None and self._parts.recovery is not None and not envelope.settled:
-            self._parts.recovery.expire(envelope)
+        parts = self._parts
+        if envelope.actor is None and parts.recovery is not None and not envelope.settled:
+            if parts.inbox is None or not parts.inbox.expire(envelope):
+                parts.recovery.expire(envelope)
             return
         if envelope.begun or envelope.settled:
             if envelope.waiter is not None and not envelope.waiter.done():

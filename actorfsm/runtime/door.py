@@ -198,6 +198,7 @@ class Door:
         callback: Callable[[Outcome], Any] | None = None,
         reply_to: str | None = None,
         timeout: Duration | None = None,
+        durable: bool | None = None,
     ) -> Receipt:
         """Send an event and go on; see `Ref.tell`."""
         turn = current_turn()
@@ -212,6 +213,11 @@ class Door:
                 raise InvalidEvent(
                     "an Outcome never causes another Outcome: leave reply_to= away", event=event
                 )
+        if durable and not self._parts.has_journal:
+            raise Unsupported(
+                "durable=True needs a journal: give the system one, ActorSystem(..., journal='orders.db')",
+                event=event,
+            )
         if turn is not None:
             turn.check_open(event)
             self._admission.check_sender(event, turn)
@@ -222,6 +228,7 @@ class Door:
             self._admission.check_sender(event)
             envelope = self._addressing.from_outside(event, machine_id, event_id, headers)
             envelope.keeps_settlement = True
+            envelope.durable = durable
             receipt = Receipt(envelope, self._parts, current_turn)
         envelope.callback = callback
         envelope.reply_to = reply_to
@@ -272,6 +279,7 @@ class Door:
         envelope = self._addressing.from_machine(turn.envelope, event, machine_id, event_id, headers)
         envelope.has_own_id = has_own_id
         envelope.keeps_settlement = True
+        envelope.durable = self._parts.has_journal
         envelope.sender = turn
         actor = self._actors.get(machine_id)
         if actor is not None:

@@ -112,6 +112,10 @@ class Envelope:
     """The event as it was sent, where a hook could change it and it may be delivered again."""
     sender: Any = None
     """The turn that sent it, until that turn is over."""
+    durable: bool | None = False
+    """Whether it is stored before it is accepted; None if its machine's class says."""
+    left_inbox: bool = False
+    """Whether it has been through the durable inbox."""
     promise: str | None = None
     """Its key in the journal, if it was promised there: its outcome settles that."""
     is_put_aside: bool = False

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from actorfsm.runtime.dispatcher import Dispatcher
     from actorfsm.runtime.door import Door
     from actorfsm.runtime.envelope import Envelope
+    from actorfsm.runtime.inbox import Inbox
     from actorfsm.runtime.limits import Limits
     from actorfsm.runtime.passivation import Passivation
     from actorfsm.runtime.recording import Recording
@@ -69,6 +70,8 @@ class Parts:
     """Where commits go; None if everything is in memory only."""
     recording: Recording | None = None
     """What writes into the journal; None where there is none."""
+    inbox: Inbox | None = None
+    """What stores events before they are accepted, likewise."""
     recovery: Recovery | None = None
     """What brings machines back from the journal, likewise."""
     passivation: Passivation | None = None

@@ -19,15 +19,9 @@ __all__ = ["Receipt"]
 
 
 class Receipt:
-    """What `tell` returns at once. Await it, or `outcome()`, for the `Outcome`; nobody has to.
-
-    Attributes:
-        durable: Whether accepted means on disk. Without a journal it never does.
-    """
+    """What `tell` returns at once. Await it, or `outcome()`, for the `Outcome`; nobody has to."""
 
     __slots__ = ("_current_turn", "_envelope", "_parts")
-
-    durable = False
 
     def __init__(self, envelope: Envelope, parts: Parts, current_turn: Callable[[], Any]) -> None:
         self._envelope = envelope
@@ -44,8 +38,14 @@ class Receipt:
         """The machine that the event is for."""
         return self._envelope.machine_id
 
+    @property
+    def durable(self) -> bool:
+        """Whether accepted means on disk: told with `durable=True` or by a machine in its turn, with a journal."""
+        journal = self._parts.journal
+        return journal is not None and journal.durable and bool(self._envelope.durable)
+
     async def accepted(self) -> Receipt:
-        """Wait until the event is in the mailbox.
+        """Wait until the event is in the mailbox; one that is durable is on disk then.
 
         Returns:
             The receipt itself.

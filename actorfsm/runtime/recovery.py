@@ -31,7 +31,7 @@ from actorfsm.runtime.actor import IDLE, QUARANTINED, STOPPED, Actor
 from actorfsm.runtime.dynamic_supervisor import is_spawned, rare_of
 from actorfsm.runtime.envelope import Envelope
 from actorfsm.runtime.mailbox import Mailbox
-from actorfsm.runtime.reply import refuse
+from actorfsm.runtime.reply import refuse, tell_accepted
 from actorfsm.runtime.tasks import start_task
 from actorfsm.runtime.timers import Timer
 from actorfsm.runtime.track import NOT_STORED, Track, time_of_day
@@ -537,6 +537,9 @@ class Recovery:
             parts.admission.accept(envelope)
         except ActorFSMError as error:
             self._turn_away(envelope, error)
+        else:
+            if envelope.accepted:
+                tell_accepted(envelope)
 
     def _answer_for_the_dead(self, actor: Actor, envelope: Envelope, recorded: Recorded) -> None:
         counters = self._parts.counters

@@ -47,6 +47,7 @@ class Post(Protocol):
         callback: Callable[[Outcome], Any] | None,
         reply_to: str | None,
         timeout: Duration | None,
+        durable: bool | None,
     ) -> Receipt:
         """Send an event and go on."""
         ...
@@ -120,6 +121,7 @@ class Ref(Generic[MachineT]):
         callback: Callable[[Outcome], Any] | None = None,
         reply_to: str | None = None,
         timeout: Duration | None = None,
+        durable: bool | None = None,
     ) -> Receipt:
         """Send an event and go on: never blocks.
 
@@ -130,6 +132,9 @@ class Ref(Generic[MachineT]):
             callback: Called with the `Outcome` after the turn, in order per machine; plain or async.
             reply_to: Id of a machine that gets the `Outcome` as an event.
             timeout: Deadline, seconds or timedelta, after which an event not yet begun expires; none by default.
+            durable: Whether the event is on disk before it is accepted, so that it outlives the process and is handled
+                once; by default as the machine's class has it (`durable_inbox=`). What a machine sends in its turn is
+                stored with its commit in any case.
 
         Returns:
             A receipt, which knows whether the event was accepted and how it ended.
@@ -137,6 +142,7 @@ class Ref(Generic[MachineT]):
         Raises:
             InvalidEvent: The machine does not take this event class, or an id or header is malformed.
             WrongThread: Called from another thread than the event loop's.
+            Unsupported: `durable=True` without a journal.
         """
         return self._post.tell(
             self.id,
@@ -146,6 +152,7 @@ class Ref(Generic[MachineT]):
             callback=callback,
             reply_to=reply_to,
             timeout=timeout,
+            durable=durable,
         )
 
     def request_transition(

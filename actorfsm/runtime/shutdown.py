@@ -124,9 +124,7 @@ class Shutdown:
             await self._until(_is_at_rest, started_at + self._timeout_s)
         finished = self._finishes and _is_at_rest(parts)
         parts.dispatcher.close()
-        if parts.recovery is not None:
-            parts.recovery.close(self._error)
-        parts.watches.close()
+        self._take_in_no_more()
         abandoned_before = parts.counters.outcomes["dead_lettered"]
         self._end_everything()
         for turn in list(parts.dispatcher.running_turns()):
@@ -165,6 +163,15 @@ class Shutdown:
             outcomes={str(kind): count for kind, count in parts.counters.outcomes.items()},
             unwritten=unwritten,
         )
+
+    def _take_in_no_more(self) -> None:
+        """End what is on its way to a mailbox."""
+        parts = self._parts
+        if parts.recovery is not None:
+            parts.recovery.close(self._error)
+        if parts.inbox is not None:
+            parts.inbox.close(self._error)
+        parts.watches.close()
 
     async def _close_journal(self, writer: JournalWriter) -> int:
         """Let what is on its way be stored; then whoever waits for that ends. Return how much is not stored."""
@@ -234,6 +241,7 @@ def _is_at_rest(parts: Parts) -> bool:
         not parts.dispatcher.is_at_rest
         or parts.background
         or parts.callbacks.waiting
+        or (parts.inbox is not None and not parts.inbox.is_empty)
         or parts.counters.outgoing > _held_outside(parts)
     ):
         return False

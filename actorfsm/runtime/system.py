@@ -44,6 +44,7 @@ from actorfsm.runtime.deadlines import DeadlineWheel, HookSweeper
 from actorfsm.runtime.dispatcher import Dispatcher
 from actorfsm.runtime.door import Door
 from actorfsm.runtime.dynamic_supervisor import DynamicSupervisor
+from actorfsm.runtime.inbox import Inbox
 from actorfsm.runtime.inspection import inspect_actor
 from actorfsm.runtime.kind import Kind
 from actorfsm.runtime.limits import Limits
@@ -217,6 +218,7 @@ class ActorSystem(Generic[ServicesT]):
         if self._journal is not None:
             kinds = parts.registry.kinds.values()
             parts.recording = Recording(parts, self._journal, kinds)
+            parts.inbox = Inbox(parts, parts.recording)
             parts.recovery = Recovery(parts, self._journal, parts.recording)
         if self._passivation is not None:
             parts.passivation = Passivation(parts, self._passivation)
@@ -329,6 +331,8 @@ class ActorSystem(Generic[ServicesT]):
         failure.__cause__ = error
         if parts.recovery is not None:
             parts.recovery.close(failure)
+        if parts.inbox is not None:
+            parts.inbox.close(failure)
         for actor in list(parts.registry.actors.values()):
             actor.kind.supervisor.end_with(actor, failure)
         for turn in list(parts.dispatcher.running_turns()):
@@ -580,6 +584,7 @@ class ActorSystem(Generic[ServicesT]):
         callback: Callable[[Outcome], Any] | None = None,
         reply_to: str | None = None,
         timeout: Duration | None = None,
+        durable: bool | None = None,
     ) -> Receipt:
         """Send an event to a machine by id and go on; see `Ref.tell`."""
         return self._started().tell(
@@ -590,6 +595,7 @@ class ActorSystem(Generic[ServicesT]):
             callback=callback,
             reply_to=reply_to,
             timeout=timeout,
+            durable=durable,
         )
 
     # -- looking ------------------------------------------------------------------------------------------------

@@ -63,6 +63,7 @@ class Threadsafe:
         callback: Callable[[Outcome], Any] | None = None,
         reply_to: str | None = None,
         timeout: Duration | None = None,
+        durable: bool | None = None,
     ) -> Future[Outcome]:
         """Send an event; the future has its outcome, or why it was refused. See `Ref.tell`; nobody has to wait.
 
@@ -79,6 +80,7 @@ class Threadsafe:
                 callback=callback,
                 reply_to=reply_to,
                 timeout=timeout,
+                durable=durable,
             )
             CURRENT.set(
                 None
@@ -178,6 +180,7 @@ class ThreadsafeRef(Generic[RefT]):
         callback: Callable[[Outcome], Any] | None = None,
         reply_to: str | None = None,
         timeout: Duration | None = None,
+        durable: bool | None = None,
     ) -> Future[Outcome]:
         """Send an event; see `Threadsafe.tell`."""
         return self._post.tell(
@@ -188,6 +191,7 @@ class ThreadsafeRef(Generic[RefT]):
             callback=callback,
             reply_to=reply_to,
             timeout=timeout,
+            durable=durable,
         )
 
     def snapshot(self) -> Future[Snapshot[Any]]:

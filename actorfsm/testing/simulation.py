@@ -390,6 +390,7 @@ class NotingDoor(Door):
         callback: Callable[[Outcome], Any] | None = None,
         reply_to: str | None = None,
         timeout: Duration | None = None,
+        durable: bool | None = None,
     ) -> Receipt:
         """Note a tell, and the calls of its callback."""
         calls, noted = _noted(callback)
@@ -404,6 +405,7 @@ class NotingDoor(Door):
             callback=noted,
             reply_to=reply_to,
             timeout=timeout,
+            durable=durable,
         )
         if CURRENT.get() is None:
             note = self._note(
