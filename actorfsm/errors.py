@@ -321,8 +321,10 @@ class JournalCorrupt(JournalError):
 
     Attributes:
         seq: The entry at which that was found.
+        place: In a list of the journal, where that stands, so that one can go on behind it; otherwise None.
     """
 
     def __init__(self, message: str, *, seq: int, machine_id: str | None = None, event: Any = None) -> None:
         super().__init__(message, machine_id=machine_id, event=event)
         self.seq = seq
+        self.place: Any = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from actorfsm.errors import JournalCorrupt
 from actorfsm.journal.codec import FIRST, checksum_of_image, decode, decode_image
@@ -14,7 +14,34 @@ if TYPE_CHECKING:
     from actorfsm.journal.codec import Row
     from actorfsm.journal.entry import Head
 
-__all__ = ["image_of"]
+__all__ = ["image_of", "page_of"]
+
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+def page_of(rows: Iterable[R], read: Callable[[R], T], place_of: Callable[[R], Any]) -> list[T]:
+    """Return a page of a list. It ends before a row that is not what was written.
+
+    Args:
+        rows: The rows.
+        read: Makes of a row what it shows.
+        place_of: Returns the place of a row, behind which one can go on.
+
+    Raises:
+        JournalCorrupt: The first row is not what was written; `place` says where it stands.
+    """
+    page: list[T] = []
+    for row in rows:
+        try:
+            page.append(read(row))
+        except JournalCorrupt as error:
+            if page:
+                break
+            error.place = place_of(row)
+            raise
+    return page
 
 
 def image_of(

@@ -25,7 +25,7 @@ from actorfsm.errors import (
 from actorfsm.journal import codec
 from actorfsm.journal.codec import FIRST, Row
 from actorfsm.journal.entry import Head
-from actorfsm.journal.loading import image_of
+from actorfsm.journal.loading import image_of, page_of
 from actorfsm.journal.protocol import Placed, Stored, StoredSnapshot
 
 if TYPE_CHECKING:
@@ -278,19 +278,20 @@ class MemoryJournal:
         """Return timers; see `Journal`."""
         due = sorted((row[0], *key) for key, row in self.store.timers.items() if row[0] < before_us)
         rest = due if after is None else due[bisect_right(due, after) :]
-        found: list[StoredTimer] = []
-        for _, machine_id, name in rest[:limit]:
-            _, text, checksum = self.store.timers[machine_id, name]
-            found.append(codec.decode_timer(machine_id, text, checksum))
-        return found
+        return page_of(
+            rest[:limit],
+            lambda row: codec.decode_timer(row[1], *self.store.timers[row[1], row[2]][1:]),
+            lambda row: row,
+        )
 
     async def pending(self, after: int = 0, limit: int = 1_000) -> Sequence[Placed]:
         """Return what is pending; see `Journal`."""
         rows = (row for row in self.store.pending.values() if row[0] > after)
-        return [
-            Placed(place, codec.decode_pending(machine_id, text, checksum))
-            for place, machine_id, text, checksum in islice(rows, limit)
-        ]
+        return page_of(
+            islice(rows, limit),
+            lambda row: Placed(row[0], codec.decode_pending(*row[1:])),
+            lambda row: row[0],
+        )
 
     async def dead_letters(self, after: int = 0, limit: int = 1_000) -> Sequence[DeadMessage]:
         """Return dead letters; see `Journal`."""

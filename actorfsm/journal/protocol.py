@@ -58,7 +58,8 @@ class StoredSnapshot(NamedTuple):
 class Journal(Protocol):
     """Where commits go. One object serves one system on one event loop.
 
-    Every list is given in pages, so that none needs memory for all: ask again with what the last one ended with.
+    Every list is given in pages, so that none needs memory for all: ask again with what the last one ended with, until
+    one is empty. A page of timers or of what is pending ends before a row that cannot be read.
     """
 
     @property
@@ -187,7 +188,7 @@ class Journal(Protocol):
             limit: At most so many.
 
         Raises:
-            JournalCorrupt: One of them is not what was written.
+            JournalCorrupt: The first of them is not what was written; its `place` is what to go on behind.
         """
         ...
 
@@ -195,7 +196,7 @@ class Journal(Protocol):
         """Return what is pending, in the order in which it was stored.
 
         Raises:
-            JournalCorrupt: Some of it is not what was written.
+            JournalCorrupt: The first of it is not what was written; its `place` is what to go on behind.
         """
         ...
 

@@ -208,10 +208,11 @@ class Entries:
         else:
             assert timer.at is not None  # noqa: S101 -- one of the two is given
             due = timer.at
+        timer.due_us = microseconds(due)
         return StoredTimer(
             machine_id=actor.id,
             name=timer.name,
-            due_us=microseconds(due),
+            due_us=timer.due_us,
             scope=timer.scope.name,
             message=self.message(timer.origin),
             failures=timer.failures,

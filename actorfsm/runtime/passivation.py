@@ -169,13 +169,12 @@ class Passivation:
     def _leave(self, actor: Actor) -> None:
         """Drop a machine from memory; what it has in the journal is all of it."""
         parts = self._parts
-        running = [timer for timer in (actor.timers or {}).values() if timer.key]
-        for timer in running:
+        for timer in [timer for timer in (actor.timers or {}).values() if timer.key]:
             parts.timers.cancel(timer.key)
             timer.key = 0
             parts.counters.timers -= 1
-        if running and parts.recovery is not None:
-            parts.recovery.wake_at(min(timer.due for timer in running), actor.id)
+            if parts.recovery is not None:
+                parts.recovery.agenda.left(timer, actor.id)
         if actor.mailbox is not None:
             self.put_aside[actor.id] = actor.mailbox.postponed or []
         actor.mailbox = actor.timers = None

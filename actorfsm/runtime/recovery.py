@@ -28,6 +28,7 @@ from actorfsm.journal.entry import Pending
 from actorfsm.machine.timers import TimerScope
 from actorfsm.runtime import perform
 from actorfsm.runtime.actor import IDLE, QUARANTINED, STOPPED, Actor
+from actorfsm.runtime.agenda import Agenda
 from actorfsm.runtime.dynamic_supervisor import is_spawned, rare_of
 from actorfsm.runtime.envelope import Envelope
 from actorfsm.runtime.mailbox import Mailbox
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
 
-    from actorfsm.journal.entry import Message, Recorded, StoredTimer
+    from actorfsm.journal.entry import Message, Recorded
     from actorfsm.journal.protocol import Journal, Stored
     from actorfsm.runtime.kind import Kind
     from actorfsm.runtime.parts import Parts
@@ -54,7 +55,8 @@ __all__ = ["Recovery"]
 
 _MOST_WAITING: Final = 10_000
 """So many events wait for one machine to be loaded."""
-_EVER_US: Final = 2**62
+_RETRY_S: Final = 1.0
+"""After so long a machine is loaded that has to be and could not be read."""
 
 Item: TypeAlias = Envelope | Pending
 
@@ -62,13 +64,15 @@ Item: TypeAlias = Envelope | Pending
 class _Loading:
     """A machine that is being loaded: what waits for it, in order of arrival, and who."""
 
-    __slots__ = ("error", "is_begun", "items", "waiters")
+    __slots__ = ("error", "is_begun", "is_due", "items", "waiters")
 
     def __init__(self) -> None:
         self.items: deque[Item] = deque()
         self.waiters: list[Future[bool]] = []
         self.is_begun = False
         """Whether the journal was asked. A machine of the tree waits until its supervisor starts it."""
+        self.is_due = False
+        """Whether a timer of it is due, so that it has to be loaded, now or later."""
         self.error: ActorFSMError | None = None
         """Why it ended without the machine."""
 
@@ -78,6 +82,7 @@ class Recovery:
 
     Attributes:
         broken: The machines that cannot be loaded, by id, with the reason.
+        agenda: When machines that are not in memory have timers due.
     """
 
     def __init__(self, parts: Parts, journal: Journal, recording: Recording) -> None:
@@ -94,43 +99,49 @@ class Recovery:
         """Numbers of the last entries of machines that have stopped, until they are born anew."""
         self._is_closed = False
         self.broken: dict[str, ActorFSMError] = {}
+        self.agenda: Final = Agenda(parts, journal, self)
 
     # -- the start ------------------------------------------------------------------------------------------------
 
     async def prepare(self) -> None:
         """Find out what was promised: when a machine is loaded, that comes first."""
         place = 0
-        while page := await self._journal.pending(after=place):
+        while True:
+            try:
+                page = await self._journal.pending(after=place)
+            except JournalCorrupt as error:
+                if error.machine_id is None or error.place is None:
+                    raise
+                place = error.place
+                self.hold(error.machine_id, error)
+                continue
+            if not page:
+                return
             for _, pending in page:
                 self._owed.setdefault(pending.machine_id, []).append(pending)
             place = page[-1].place
 
     async def begin(self) -> None:
         """Deliver what was promised, let timers run, and show which machines are in quarantine."""
-        for machine_id in list(self._owed):
+        for machine_id in [owed for owed in self._owed if owed not in self.broken]:
             self._of(machine_id)
-        after: tuple[int, str, str] | None = None
-        while due := await self._journal.timers(_EVER_US, after):
-            for timer in due:
-                self._wake_for(timer)
-            after = (due[-1].due_us, due[-1].machine_id, due[-1].name)
+        await self.agenda.read()
         last = ""
         while heads := await self._journal.machines(status="quarantined", after=last):
             for head in heads:
-                self._wake(head.machine_id)
+                self.wake(head.machine_id)
             last = heads[-1].machine_id
 
-    def _wake_for(self, timer: StoredTimer) -> None:
-        delay_s = (time_of_day(timer.due_us) - self._parts.clock.now()).total_seconds()
-        self.wake_at(self._parts.loop.time() + max(0.0, delay_s), timer.machine_id)
+    def wake(self, machine_id: str) -> None:
+        """Load a machine: a timer of it is due. If that fails it is tried again."""
+        if self._is_closed or machine_id in self._parts.registry.actors or machine_id in self.broken:
+            return
+        self._of(machine_id).is_due = True
 
-    def wake_at(self, when: float, machine_id: str) -> None:
-        """Load a machine at a time of the loop's clock, because a timer of it is due then."""
-        self._parts.timers.call_at(when, self._wake, machine_id)
-
-    def _wake(self, machine_id: str) -> None:
-        if machine_id not in self._parts.registry.actors and machine_id not in self.broken:
-            self._of(machine_id)
+    @property
+    def loading(self) -> int:
+        """How many machines are being loaded."""
+        return len(self._loading)
 
     # -- events for machines that are not in memory ---------------------------------------------------------------
 
@@ -337,7 +348,7 @@ class Recovery:
             self._end(machine_id, SystemStopping("the system stopped before the machine was loaded"))
             raise
         except (JournalCorrupt, InvalidData) as error:
-            self._hold(machine_id, error)
+            self.hold(machine_id, error)
         except ActorFSMError as error:
             self._end(machine_id, error)
         except Exception as error:  # noqa: BLE001 -- whatever it is, asks must not hang (C17)
@@ -377,7 +388,7 @@ class Recovery:
                 revived = Timer(
                     actor, timer.name, TimerScope[timer.scope], origin, None, time_of_day(timer.due_us)
                 )
-                revived.failures = timer.failures
+                revived.failures, revived.due_us = timer.failures, timer.due_us
                 track.timers[timer.name] = (revived, timer.failures if timer.name == name else NOT_STORED)
         if image.postponed:
             self._put_aside(actor, image.postponed)
@@ -572,11 +583,13 @@ class Recovery:
         loading = self._loading.pop(machine_id, None)
         if loading is not None:
             loading.error = error
+            if loading.is_due and not self._is_closed:
+                self._parts.timers.call_later(_RETRY_S, self.wake, machine_id)
             for item in loading.items:
                 self._turn_away(item, error)
             _wake(loading.waiters, is_alive=False)
 
-    def _hold(self, machine_id: str, error: ActorFSMError) -> None:
+    def hold(self, machine_id: str, error: ActorFSMError) -> None:
         """Hold a machine that cannot be loaded; an operator is told, and the others run."""
         parts = self._parts
         if machine_id in parts.registry.reserved:

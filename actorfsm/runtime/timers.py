@@ -54,13 +54,26 @@ class Timer:
         after_s: How long after the commit, or None if `at` says when.
         at: The time of day.
         due: When, on the loop's clock; known from the commit on.
+        due_us: When, as the journal has it: microseconds since 1970, in UTC.
         key: Its place in the timer queue; 0 if it is not there.
         envelope: Its event, from the moment when it is due until it has its outcome.
         failures: How often that event failed since the machine was last released.
     """
 
     __slots__ = (
-        *("actor", "after_s", "at", "due", "envelope", "failures", "key", "name", "origin", "scope"),
+        *(
+            "actor",
+            "after_s",
+            "at",
+            "due",
+            "due_us",
+            "envelope",
+            "failures",
+            "key",
+            "name",
+            "origin",
+            "scope",
+        ),
     )
 
     def __init__(  # noqa: PLR0917 -- made in two places
@@ -79,6 +92,7 @@ class Timer:
         self.after_s = after_s
         self.at = at
         self.due = 0.0
+        self.due_us = 0
         self.key = 0
         self.envelope: Envelope | None = None
         self.failures = 0

@@ -11,7 +11,7 @@ from actorfsm.errors import JournalCorrupt
 from actorfsm.journal import codec
 from actorfsm.journal.codec import FIRST, Row
 from actorfsm.journal.entry import Head
-from actorfsm.journal.loading import image_of
+from actorfsm.journal.loading import image_of, page_of
 from actorfsm.journal.postgresql.text import from_column, to_column
 from actorfsm.journal.protocol import Placed, Stored, StoredSnapshot
 
@@ -231,10 +231,11 @@ def timers_of(
         (before_us, after[0], to_column(after[1]), to_column(after[2]), limit),
         binary=True,
     )
-    return [
-        _timer(due_us, from_column(machine_id), from_column(name), body, checksum)
+    read = [
+        (due_us, from_column(machine_id), from_column(name), body, checksum)
         for due_us, machine_id, name, body, checksum in rows
     ]
+    return page_of(read, lambda row: _timer(*row), lambda row: row[:3])
 
 
 def _timer(due_us: int, machine_id: str, name: str, body: str, checksum: bytes) -> StoredTimer:
@@ -251,10 +252,11 @@ def pending_of(connection: Connection, after: int, limit: int) -> list[Placed]:
         (after, limit),
         binary=True,
     )
-    return [
-        _placed(place, from_column(key), from_column(machine_id), body, checksum)
+    read = [
+        (place, from_column(key), from_column(machine_id), body, checksum)
         for place, key, machine_id, body, checksum in rows
     ]
+    return page_of(read, lambda row: _placed(*row), lambda row: row[0])
 
 
 def _placed(place: int, key: str, machine_id: str, body: str, checksum: bytes) -> Placed:

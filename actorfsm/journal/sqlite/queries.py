@@ -8,7 +8,7 @@ from actorfsm.errors import JournalCorrupt
 from actorfsm.journal import codec
 from actorfsm.journal.codec import FIRST, Row
 from actorfsm.journal.entry import Head
-from actorfsm.journal.loading import image_of
+from actorfsm.journal.loading import image_of, page_of
 from actorfsm.journal.protocol import Placed, Stored, StoredSnapshot
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def timers_of(
         "> (?, ?, ?) ORDER BY due_us, machine_id, name LIMIT ?",
         (before_us, *after, limit),
     )
-    return [_timer(*row) for row in rows]
+    return page_of(rows, lambda row: _timer(*row), lambda row: row[:3])
 
 
 def _timer(due_us: int, machine_id: str, name: str, body: str, checksum: bytes) -> StoredTimer:
@@ -192,7 +192,7 @@ def pending_of(connection: Connection, after: int, limit: int) -> list[Placed]:
         "SELECT place, key, machine_id, body, checksum FROM pending WHERE place > ? ORDER BY place LIMIT ?",
         (after, limit),
     )
-    return [_placed(*row) for row in rows]
+    return page_of(rows, lambda row: _placed(*row), lambda row: row[0])
 
 
 def _placed(place: int, key: str, machine_id: str, body: str, checksum: bytes) -> Placed:
