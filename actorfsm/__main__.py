@@ -1,4 +1,4 @@
-"""The command line: `python -m actorfsm verify-log module:Class < log.jsonl`."""
+"""The command line: `python -m actorfsm verify-log module:Class < log.jsonl`, `check-upgrade module:Class JOURNAL`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from actorfsm.check_upgrade import command as check_upgrade
 from actorfsm.verify_log import command
 
 if TYPE_CHECKING:
@@ -27,7 +28,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "machines. Exit status: 0 the log is legal, 1 it is not, 2 nothing could be said.",
     )
     command.add_arguments(verify)
+    verify.set_defaults(command="verify-log")
+    check = commands.add_parser(
+        "check-upgrade",
+        help="show where what a journal holds lands in the classes of today",
+        description="Reads a journal as a system would, and changes nothing. Exit status: 0 all of it lands, 1 it does "
+        "not, 2 nothing could be said.",
+    )
+    check_upgrade.add_arguments(check)
+    check.set_defaults(command="check-upgrade")
     options = parser.parse_args(arguments)
+    if options.command == "check-upgrade":
+        return check_upgrade.run(options, sys.stdout, sys.stderr)
     return command.verify_log(options, sys.stdin.buffer, sys.stdout, sys.stderr)
 
 

@@ -14,12 +14,15 @@ if TYPE_CHECKING:
 __all__ = ["journal_at"]
 
 
-def journal_at(address: str | PathLike[str] | Journal, *, durability: str = "full") -> Journal:
+def journal_at(
+    address: str | PathLike[str] | Journal, *, durability: str = "full", read_only: bool = False
+) -> Journal:
     """Return the journal at an address; it is not yet open.
 
     Args:
         address: Name of a SQLite file, `postgresql://…`, or a journal, which is returned as it is.
         durability: `full`, or `process` for what need not survive a loss of power.
+        read_only: To look at it, also while another process uses it.
 
     Raises:
         JournalUnusable: It is no address.
@@ -31,7 +34,7 @@ def journal_at(address: str | PathLike[str] | Journal, *, durability: str = "ful
     scheme, separator, _ = name.partition("://")
     if separator and scheme in {"postgresql", "postgres"}:
         postgresql: Any = import_module("actorfsm.journal.postgresql.journal")
-        on_a_server: Journal = postgresql.PostgreSQLJournal(name, durability=durability)
+        on_a_server: Journal = postgresql.PostgreSQLJournal(name, durability=durability, read_only=read_only)
         return on_a_server
     if separator:
         raise Unsupported(
@@ -40,5 +43,5 @@ def journal_at(address: str | PathLike[str] | Journal, *, durability: str = "ful
     if not name.strip() or name.startswith(":") or "\0" in name:
         raise JournalUnusable(f"journal={name!r}: give the name of a file, such as 'orders.db'")
     sqlite: Any = import_module("actorfsm.journal.sqlite.journal")
-    journal: Journal = sqlite.SQLiteJournal(name, durability=durability)
+    journal: Journal = sqlite.SQLiteJournal(name, durability=durability, read_only=read_only)
     return journal

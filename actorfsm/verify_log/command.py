@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from actorfsm.machine.definition import Definition
     from actorfsm.trace import Record
 
-__all__ = ["LEGAL", "NOT_LEGAL", "NO_ANSWER", "add_arguments", "verify_log"]
+__all__ = ["LEGAL", "NOT_LEGAL", "NO_ANSWER", "add_arguments", "definition_at", "verify_log"]
 
 LEGAL: Final = 0
 NOT_LEGAL: Final = 1
@@ -67,7 +67,7 @@ def verify_log(options: argparse.Namespace, log: IO[bytes], out: IO[str], err: I
         if log.isatty():
             raise NoAnswer("the log is read from the standard input: add `< log.jsonl`")
         replay = Replay(
-            [_definition(path) for path in options.classes], partial=options.partial, runs=options.runs
+            [definition_at(path) for path in options.classes], partial=options.partial, runs=options.runs
         )
         return _verify(options, replay, log, out, err)
     except NoAnswer as error:
@@ -121,7 +121,7 @@ def _what(record: Record | None) -> str:
     return " ".join(shown(word) for word in words if word) + ": "
 
 
-def _definition(path: str) -> Definition:
+def definition_at(path: str) -> Definition:
     """Return the definition of the machine class that is named `module:Class`.
 
     Raises:
