@@ -1,4 +1,7 @@
-"""A shop as the first version of its code has it; `shop_v2` reads what this one has stored."""
+"""A shop as the first version of its code has it; `shop_v2` reads what this one has stored.
+
+It does not change: the golden journals are of this shop.
+"""
 
 from __future__ import annotations
 
