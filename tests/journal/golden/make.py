@@ -1,8 +1,8 @@
 """Makes golden journals: `python -m tests.journal.golden.make`. One that is there is never made anew.
 
 `words-N.jsonl` holds every word of the journal as text, `sqlite-F.db` a journal of format F that a shop has written.
-Old ones stay for ever: they are what users have on their disks. When a test says that the newest one is not what the code
-of today writes, and that is meant, raise the number here and run this.
+Old ones stay for ever: they are what users have on their disks. When a test says that the newest one is not what
+today's code writes, and that is meant, raise the number here and run this.
 """
 
 from __future__ import annotations
