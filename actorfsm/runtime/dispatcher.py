@@ -159,6 +159,8 @@ class Dispatcher:
         if actor.mailbox.remove(envelope):
             self._parts.counters.accepted -= 1
             self._parts.counters.withdrawn += 1
+            if self._parts.recording is not None:
+                self._parts.recording.withdrawn(actor, envelope)
             self.made_room(actor)
 
     def made_room(self, actor: Actor) -> None:

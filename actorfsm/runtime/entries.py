@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from actorfsm.event import Terminated
 from actorfsm.journal.entry import Answer, DeadMessage, Entry, Message, Pending, StoredTimer
+from actorfsm.runtime import jobs
 from actorfsm.runtime.stored_values import StoredValues, event_payload, no_such_class, readers_of
 from actorfsm.runtime.track import microseconds
 
@@ -64,6 +65,8 @@ class Entries:
         target = (choice.target.name,)
         promises = [self._promise(own, "own") for own in turn.own_events or ()]
         promises += [self._promise(sent, "event") for sent in turn.outgoing or ()]
+        begun, settled = self._jobs(turn, choice, track, is_over=_is_over(turn))
+        promises += begun
         answer = None
         if envelope.has_own_id:
             answer = Answer(
@@ -74,10 +77,8 @@ class Entries:
                 commits=actor.seq + 1,
             )
         status: Status = "finished" if choice.target.final else "alive"
-        if turn.stops_machine and (
-            actor.mailbox is None or not actor.mailbox.postponed or _keeps_mail(actor)
-        ):
-            status = "stopped"  # otherwise what is postponed has its end first
+        if _is_over(turn):
+            status = "stopped"
         watching = self._watching(turn)
         if status == "stopped" or choice.is_birth:
             watching = {**dict.fromkeys(track.watches, False), **({} if status == "stopped" else watching)}
@@ -104,10 +105,30 @@ class Entries:
             timers_set=timers_set,
             timers_ended=timers_ended,
             promises=tuple(promises),
-            settles=settles(envelope),
+            settles=settled,
             watches=tuple(watched for watched, begins in watching.items() if begins),
             unwatches=tuple(watched for watched, begins in watching.items() if not begins),
         )
+
+    def _jobs(
+        self, turn: Turn, choice: Transition, track: Track, *, is_over: bool
+    ) -> tuple[list[Pending], tuple[str, ...]]:
+        """Return the jobs that a commit begins, and the keys of what it settles: its event, and jobs that it ends."""
+        actor, envelope = turn.actor, turn.envelope
+        settled = settles(envelope)
+        if turn.jobs is None and not track.jobs:
+            return [], settled
+        left = {} if is_over else jobs.left_by(turn, choice)
+        begun: list[Pending] = []
+        for job in left.values():
+            if not job.key and not job.is_over:
+                job.key = f"{actor.id}/{self._parts.ids.text(self._parts.ids.next_number())}"
+                message = self.message(envelope)
+                begun.append(
+                    Pending(key=job.key, kind="job", machine_id=actor.id, message=message, note=job.note)
+                )
+        kept = {job.key for job in left.values()}
+        return begun, tuple(dict.fromkeys([*settled, *(key for key in track.jobs if key not in kept)]))
 
     def _promise(self, envelope: Envelope, kind: Any) -> Pending:
         # The number is unique for every owner of the journal.
@@ -168,7 +189,7 @@ class Entries:
             target=state,
             timers_set=timers_set,
             timers_ended=timers_ended,
-            settles=() if envelope is None else settles(envelope),
+            settles=tuple(track.jobs) if kind == "stopped" else () if envelope is None else settles(envelope),
             unwatches=tuple(track.watches) if kind == "stopped" else _notice_of(envelope),
         )
 
@@ -220,6 +241,12 @@ class Entries:
 
     def _now_us(self) -> int:
         return microseconds(self._parts.clock.now())
+
+
+def _is_over(turn: Turn) -> bool:
+    """Return whether the machine has stopped with the commit; not if what is postponed has its end first."""
+    mailbox = turn.actor.mailbox
+    return turn.stops_machine and (mailbox is None or not mailbox.postponed or _keeps_mail(turn.actor))
 
 
 def _keeps_mail(actor: Actor) -> bool:

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from pydantic import BaseModel
 
 from actorfsm.clock import seconds
-from actorfsm.errors import InvalidEvent, JobGivenUp, MailboxFull, Unsupported
+from actorfsm.errors import InvalidEvent, JobGivenUp, MailboxFull
 from actorfsm.event import Event
 from actorfsm.ids import MAX_ID_LENGTH, is_name
 from actorfsm.machine.draft import Drafted
 from actorfsm.machine.signatures import is_async
 from actorfsm.runtime.reply import described
+from actorfsm.runtime.stored_jobs import StoredJob, note_of
 from actorfsm.runtime.tasks import start_task
 from actorfsm.trace import Record
 from actorfsm.values import copy_value
@@ -38,7 +39,18 @@ if TYPE_CHECKING:
     from actorfsm.runtime.envelope import Envelope
     from actorfsm.runtime.turn import Turn
 
-__all__ = ["Job", "cancel", "cancel_all", "commit", "interrupt", "resume", "settled", "start"]
+__all__ = [
+    "Job",
+    "cancel",
+    "cancel_all",
+    "commit",
+    "interrupt",
+    "left_by",
+    "resume",
+    "revive",
+    "settled",
+    "start",
+]
 
 _COPIED: Final = (list, dict, set, tuple, deque, BaseModel)
 """What an argument may share with the data of the machine. A client or a pool is passed on as it is."""
@@ -51,21 +63,25 @@ class Job:
         actor: Its machine.
         name: Its name, one of a kind at its machine.
         origin: The event in whose turn it was started.
+        key: Its key in the journal, if it is promised there.
+        note: What the journal has of it, likewise.
         answer: Its answer, from the moment when it is sent until it has its outcome.
         is_over: Whether nothing will come of it any more.
         is_interrupted: Whether a restart has stopped it, and it is still to be begun again or given up.
+        is_revived: Whether it was that of an earlier life of the system.
     """
 
     __slots__ = (
         *("_again", "_arguments", "_done", "_failed", "_function", "_run", "_task", "_timeout_s"),
-        *("actor", "answer", "is_interrupted", "is_over", "name", "origin"),
+        *("actor", "answer", "is_interrupted", "is_over", "is_revived", "key", "name", "note", "origin"),
     )
 
-    def __init__(  # noqa: PLR0917 -- made in one place
+    def __init__(  # noqa: PLR0917 -- made in two places
         self,
-        turn: Turn,
+        actor: Actor,
+        origin: Envelope,
         name: str,
-        function: Callable[..., Any],
+        function: Callable[..., Any] | None,
         arguments: tuple[Any, ...],
         done: Any,
         failed: Any,
@@ -74,11 +90,13 @@ class Job:
         again: bool,
     ) -> None:
         self.name = name
-        self.origin: Envelope = turn.envelope
+        self.origin = origin
+        self.key = ""
+        self.note = ""
         self.answer: Envelope | None = None
         self.is_over = False
-        self.is_interrupted = False
-        self.actor: Actor = turn.actor
+        self.is_interrupted = self.is_revived = False
+        self.actor = actor
         self._function = function
         self._arguments = arguments
         self._done = done
@@ -127,16 +145,17 @@ class Job:
             self.begin()
             return
         self.is_interrupted = False
+        why = "the system ended" if self.is_revived else f"{self.actor.id} was restarted"
         self._fail(
             JobGivenUp(
-                f"{self.actor.id} was restarted while the job {self.name} ran; start it with again=True if it may run "
-                "twice",
+                f"{why} while the job {self.name} ran; start it with again=True if it may run twice",
                 machine_id=self.actor.id,
             )
         )
 
     async def _work(self, run: int, arguments: tuple[Any, ...]) -> None:
         deadline = asyncio.timeout(self._timeout_s)
+        assert self._function is not None  # noqa: S101 -- only what is to be given up has none
         try:
             async with deadline:
                 result = await self._function(*arguments)
@@ -187,6 +206,7 @@ class Job:
         parts, actor = self.actor.kind.parts, self.actor
         envelope = parts.door.prepare_answer(actor, event, self.origin)
         envelope.job, envelope.of_runtime, envelope.keeps_settlement = self, True, True
+        envelope.promise = self.key or None  # its outcome settles the job
         self.answer = envelope
         parts.admission.deliver(envelope)
 
@@ -231,11 +251,6 @@ def start(  # noqa: PLR0917 -- as `Machine.start_job`, with the turn
 ) -> str:
     """Start a job with the commit of the turn, and return its name; see `Machine.start_job`."""
     actor = turn.actor
-    if actor.kind.parts.has_journal:
-        raise Unsupported(
-            "jobs are not stored yet: where there is a journal, do the work in a service that tells the machine",
-            machine_id=actor.id,
-        )
     _check_function(function, arguments)
     _check_answer(turn, "done", done, many=True)
     _check_answer(turn, "failed", failed, many=False)
@@ -258,7 +273,12 @@ def start(  # noqa: PLR0917 -- as `Machine.start_job`, with the turn
             f"{actor.id} has {limit} jobs, as many as it may; raise `job_limit` if that is meant",
             machine_id=actor.id,
         )
-    table[name] = Job(turn, name, function, _unshared(arguments), done, failed, timeout_s, again=again)
+    arguments = _unshared(arguments)
+    job = Job(actor, turn.envelope, name, function, arguments, done, failed, timeout_s, again=again)
+    if actor.kind.parts.has_journal:
+        stored = StoredJob(name, again, function, arguments, done, failed, timeout_s)
+        job.note = note_of(stored, actor.kind.parts.services)
+    table[name] = job
     return name
 
 
@@ -341,6 +361,13 @@ def _left_by(turn: Turn, choice: Transition) -> dict[str, Job]:
     return {name: job for name, job in jobs.items() if job.answer is not turn.envelope}
 
 
+def left_by(turn: Turn, choice: Transition) -> dict[str, Job]:
+    """Return the jobs as the commit of a turn leaves them."""
+    if choice.target.final and not choice.stays:
+        return {}
+    return _left_by(turn, choice) if turn.jobs is None else turn.jobs
+
+
 # -- afterwards --------------------------------------------------------------------------------------------------------
 
 
@@ -350,10 +377,7 @@ def commit(turn: Turn, choice: Transition) -> None:
     if actor.is_stopped:
         return  # the system went down meanwhile: nothing begins any more
     before = actor.jobs or {}
-    table = _left_by(turn, choice) if turn.jobs is None else turn.jobs
-    if choice.target.final and not choice.stays:
-        table = {}
-    table = {name: job for name, job in table.items() if not job.is_over}
+    table = {name: job for name, job in left_by(turn, choice).items() if not job.is_over}
     actor.jobs = table or None
     for job in before.values():
         if table.get(job.name) is not job:
@@ -364,13 +388,16 @@ def commit(turn: Turn, choice: Transition) -> None:
 
 
 def settled(job: Job) -> None:
-    """Follow the outcome of a job's answer: that was the last of it."""
+    """Follow the outcome of a job's answer: that was the last of it, and the journal knows by the answer."""
+    job.key = ""
     _remove(job)
 
 
 def _remove(job: Job) -> None:
     job.is_over = True
-    actor = job.actor
+    actor, recording = job.actor, job.actor.kind.parts.recording
+    if job.key and recording is not None:
+        recording.job_is_over(actor, job.key)
     if actor.jobs is not None and actor.jobs.get(job.name) is job:
         del actor.jobs[job.name]
         if not actor.jobs:
@@ -382,6 +409,14 @@ def cancel_all(actor: Actor) -> None:
     table, actor.jobs = actor.jobs or {}, None
     for job in table.values():
         job.end()
+
+
+def revive(actor: Actor, origin: Envelope, key: str, stored: StoredJob) -> None:
+    """Give a machine a job of an earlier life of the system; `resume` begins it again or gives it up."""
+    name, again, function, arguments, done, failed, timeout_s = stored
+    job = Job(actor, origin, name, function, arguments, done, failed, timeout_s, again=again)
+    job.key, job.is_interrupted, job.is_revived = key, True, True
+    actor.jobs = {**(actor.jobs or {}), job.name: job}
 
 
 def interrupt(actor: Actor) -> None:

@@ -148,7 +148,7 @@ class Recording:
         finally:
             turn.is_committing = False
         track.timers = {name: (timer, timer.failures) for name, timer in table.items()}
-        track.follow_watches(entry)
+        track.follow(entry)
 
     # -- what is recorded without a commit ------------------------------------------------------------------------
 
@@ -219,6 +219,17 @@ class Recording:
             return
         self._add(actor, kind, None, status=status)
 
+    def job_is_over(self, actor: Actor, key: str) -> None:
+        """Record that nothing comes of a job any more."""
+        if actor.track is not None and actor.track.jobs.pop(key, self) is None:
+            self.writer.hand_in(Batch(settled=(key,)))
+
+    def withdrawn(self, actor: Actor, envelope: Envelope) -> None:
+        """Record that a postponed event is taken back: the answer of a job whose state was left."""
+        if envelope.is_put_aside:
+            self._add(actor, "unhandled", envelope)
+            envelope.is_put_aside = False
+
     def leave(self, actor: Actor) -> None:
         """Leave what is stored of a machine as it is: it is given up, and may be started in the next life."""
         self._track(actor).is_left = True
@@ -249,7 +260,7 @@ class Recording:
         entry = self.entries.of_what_befell(actor, track, kind, envelope, table)
         track.is_outdated = False
         track.timers = {name: (timer, timer.failures) for name, timer in table.items()}
-        track.follow_watches(entry)
+        track.follow(entry)
         track.lines.append(Line(entry, dead, telling=telling))
         self.writer.write(actor.id, track)
 

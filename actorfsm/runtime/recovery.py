@@ -26,13 +26,14 @@ from actorfsm.errors import (
 from actorfsm.event import Terminated
 from actorfsm.journal.entry import Pending
 from actorfsm.machine.timers import TimerScope
-from actorfsm.runtime import perform
-from actorfsm.runtime.actor import IDLE, QUARANTINED, STOPPED, Actor
+from actorfsm.runtime import jobs, perform
+from actorfsm.runtime.actor import IDLE, PAUSED, QUARANTINED, STOPPED, Actor
 from actorfsm.runtime.agenda import Agenda
 from actorfsm.runtime.dynamic_supervisor import is_spawned, rare_of
 from actorfsm.runtime.envelope import Envelope
 from actorfsm.runtime.mailbox import Mailbox
 from actorfsm.runtime.reply import refuse, tell_accepted
+from actorfsm.runtime.stored_jobs import read_note
 from actorfsm.runtime.tasks import start_task
 from actorfsm.runtime.timers import Timer
 from actorfsm.runtime.track import NOT_STORED, Track, time_of_day
@@ -468,7 +469,10 @@ class Recovery:
         arrivals = [
             (self._promised(item, alive), item.kind == "own") if isinstance(item, Pending) else (item, False)
             for item in loading.items
+            if not _is_job(item)
         ]
+        if alive is not None:
+            self._revive_jobs(alive, loading.items)
         self._loading.pop(machine_id, None)
         events = [envelope for envelope, is_own in arrivals if not is_own]
         if alive is not None:
@@ -484,7 +488,24 @@ class Recovery:
                     self._arrive(envelope)
         finally:
             self._arriving = None
+        if alive is not None and alive.status not in {PAUSED, QUARANTINED}:
+            jobs.resume(alive)
         _wake(loading.waiters, is_alive=alive is not None)
+
+    def _revive_jobs(self, actor: Actor, items: Iterable[Item]) -> None:
+        """Give a machine the jobs that were promised.
+
+        Raises:
+            InvalidData: Something that one needs is not there.
+        """
+        kind, track = actor.kind, actor.track
+        assert track is not None  # noqa: S101 -- it was revived
+        events = {spec.name: spec.event_class for spec in kind.events.values()}
+        for item in items:
+            if isinstance(item, Pending) and _is_job(item):
+                stored = read_note(item.note, self._parts.services, events)
+                jobs.revive(actor, self._envelope(kind, actor.id, item.message), item.key, stored)
+                track.jobs[item.key] = None
 
     def _promised(self, pending: Pending, actor: Actor | None) -> Envelope:
         """Return a promised message as an envelope.
@@ -607,6 +628,10 @@ class Recovery:
         )
         refusal.__cause__ = error
         self._end(machine_id, refusal)
+
+
+def _is_job(item: Item) -> bool:
+    return isinstance(item, Pending) and item.kind == "job"
 
 
 def _as_raised(own: Sequence[Envelope]) -> Iterable[Envelope]:

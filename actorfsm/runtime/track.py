@@ -90,6 +90,7 @@ class Track:
     Attributes:
         seq: Number of its last entry that is stored.
         status: As its last entry in the line has it.
+        jobs: The keys of its jobs that are promised.
         timers: Its timers as that entry leaves them: each with how often it had failed.
         timers_given_up: Names of stored timers that the code of today does not have: they end with each entry, which
             is the same as once.
@@ -108,6 +109,7 @@ class Track:
             "is_left",
             "is_outdated",
             "is_writing",
+            "jobs",
             "knows_all_ids",
             "lines",
             "seq",
@@ -123,6 +125,7 @@ class Track:
         self.status: Status = status
         self.timers: dict[str, tuple[Timer, int]] = {}
         self.timers_given_up: tuple[str, ...] = ()
+        self.jobs: dict[str, None] = {}
         self.watches: dict[str, None] = {}
         self.lines: deque[Line] = deque()
         self.telling: Telling | None = None
@@ -136,8 +139,11 @@ class Track:
         """Whether there is no end of the machine to be stored any more."""
         return self.is_left or self.status == "stopped"
 
-    def follow_watches(self, entry: Entry) -> None:
-        """Take over what an entry says of the ids that the machine watches."""
+    def follow(self, entry: Entry) -> None:
+        """Take over what an entry says of the machine's jobs, and of the ids that it watches."""
+        for key in entry.settles:
+            self.jobs.pop(key, None)
+        self.jobs.update((pending.key, None) for pending in entry.promises if pending.kind == "job")
         for machine_id in (*entry.unwatches, *entry.watches):
             self.watches.pop(machine_id, None)
         self.watches.update(dict.fromkeys(entry.watches))
