@@ -377,15 +377,18 @@ class Machine(_Base[StateT, ServicesT]):
             name: Its name; a job of the same name is cancelled. By default the function's, with a number if that is
                 taken.
             timeout: How long it may take, seconds or timedelta; by default, until its state is left.
-            again: Whether it is begun again when the machine was restarted meanwhile; otherwise it is given up, and
-                `failed` gets a `JobGivenUp`.
+            again: Whether it is begun again when the machine was restarted meanwhile, or, with a journal, the system;
+                otherwise it is given up, and `failed` gets a `JobGivenUp`. With a journal `failed`, and for a job that
+                is begun again the function and `done` too, are event classes, functions of a module or methods of a
+                service, and its arguments are services or values of the types that the parameters are annotated with.
 
         Returns:
             Its name, for `cancel_job`.
 
         Raises:
             TypeError: It is no coroutine function, or would use the machine after its turn.
-            InvalidEvent: `done` or `failed` do not lead to an event that the machine takes.
+            InvalidEvent: `done` or `failed` do not lead to an event that the machine takes, or something could not be
+                found again after a crash.
             MailboxFull: The machine has `job_limit` jobs.
         """
         return self._turn.start_job(function, arguments, done, failed, name, timeout, again=again)

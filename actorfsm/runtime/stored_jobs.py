@@ -100,8 +100,8 @@ def read_note(note: str, services: Any, events: Mapping[str, type[Event[Any, Any
     function: Any = None
     arguments: tuple[Any, ...] = ()
     if stored.run is not None:
-        function = _callable(stored.run, services, events)
-        if isinstance(function, partial):  # what was passed with it is copied for each run
+        whole = function = _callable(stored.run, services, events)
+        if isinstance(whole, partial):  # what was passed with it is copied for each run
             arguments, keywords = function.args, function.keywords
             function = partial(function.func, **keywords) if keywords else function.func
     return StoredJob(
@@ -123,11 +123,11 @@ def _call(function: Any, arguments: tuple[Any, ...], services: Any, what: str) -
     while isinstance(function, partial):
         arguments, keywords = (*function.args, *arguments), {**function.keywords, **keywords}
         function = function.func
+    shown = getattr(function, "__qualname__", "") or type(function).__name__
     if isinstance(function, type) and issubclass(function, Event):
         return _Call(function=f"{_EVENT}:{function.__name__}")
     name = _name_of(function, services)
     if name is None:
-        shown = getattr(function, "__qualname__", "") or _class_of(function)
         raise InvalidEvent(
             f"{what}: {shown} could not be found again after a crash; where there is a journal give a function of a "
             "module or a method of a service" + ("" if what.startswith("the job") else ", or an event class")
@@ -203,6 +203,7 @@ def _annotations(
 
 
 def _argument(value: Any, annotation: Any, services: Any, what: str) -> dict[str, JsonValue]:
+    shown = type(value).__name__
     for name, service in (("", services), *_members(services)):
         if service is value and value is not None and not isinstance(value, bool | int | float | str | tuple):
             return {"service": name}
@@ -211,16 +212,19 @@ def _argument(value: Any, annotation: Any, services: Any, what: str) -> dict[str
         text = adapter.dump_json(value, warnings="error").decode()
         if adapter.validate_json(text) == value:
             return {"json": text, "of": _described(annotation)}
-    except (PydanticSerializationError, PydanticUserError, ValidationError, UnicodeError, ValueError, TypeError):
+    except (
+        PydanticSerializationError,
+        PydanticUserError,
+        ValidationError,
+        UnicodeError,
+        ValueError,
+        TypeError,
+    ):
         pass
     raise InvalidEvent(
-        f"{what}: a {_class_of(value)} would not be the same after a crash; annotate the parameter with its type, "
+        f"{what}: a {shown} would not be the same after a crash; annotate the parameter with its type, "
         "pass plain values, or a service"
     )
-
-
-def _class_of(value: object) -> str:
-    return type(value).__name__
 
 
 def _described(annotation: Any) -> str:

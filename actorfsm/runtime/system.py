@@ -104,7 +104,7 @@ class ActorSystem(Generic[ServicesT]):
         machines: The machine classes.
         services: What hooks find as `self.services`; never stored.
         journal: Where commits go: the name of a SQLite file, or a journal. Without one the system keeps everything in
-            memory and forgets it at the end. Jobs and `reply_to=` are not for systems with a journal yet.
+            memory and forgets it at the end. `reply_to=` is not for systems with a journal yet.
         durability: Of a file: `full`, or `process` for what need not survive a loss of power.
         passivation: When machines leave memory, until their next event; without it they stay. Needs a journal.
         trace: Where records of events go: a sink, several, or None. By default a structlog sink.
