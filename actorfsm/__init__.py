@@ -69,6 +69,7 @@ from actorfsm.runtime.receipt import Receipt
 from actorfsm.runtime.ref import Ref
 from actorfsm.runtime.run import run
 from actorfsm.runtime.shutdown import StopReport
+from actorfsm.runtime.snapshots import SnapshotPolicy
 from actorfsm.runtime.stats import Stats
 from actorfsm.runtime.system import ActorSystem
 from actorfsm.runtime.threadsafe import Threadsafe, ThreadsafeRef
@@ -124,6 +125,7 @@ __all__ = [  # noqa: RUF022 -- in themed groups; type checkers read plain string
     "PassivationPolicy",
     "Redelivery",
     "RestartPolicy",
+    "SnapshotPolicy",
     # versions of what is stored
     "upcast",
     "Fields",

@@ -213,7 +213,10 @@ class MemoryJournal:
     async def load(self, machine_id: str) -> Stored | None:
         """Return a machine; see `Journal`."""
         head = self.store.heads.get(machine_id)
-        return None if head is None else Stored(head, self._image(head))
+        if head is None:
+            return None
+        snapshot = self.store.snapshots.get(machine_id)
+        return Stored(head, self._image(head), 0 if snapshot is None else snapshot[0])
 
     def _image(self, head: Head) -> Image:
         rows = self.store.rows[head.machine_id]

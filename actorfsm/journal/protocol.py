@@ -26,10 +26,12 @@ class Stored(NamedTuple):
     Attributes:
         head: Where it is.
         image: All that its entries have left.
+        snapshot_seq: Number of the entry that its snapshot shows; 0 if there is none.
     """
 
     head: Head
     image: Image
+    snapshot_seq: int = 0
 
 
 class Placed(NamedTuple):

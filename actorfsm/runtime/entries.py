@@ -52,9 +52,24 @@ class Entries:
         return kind, self._values[kind]
 
     def of_commit(
-        self, turn: Turn, choice: Transition, data: dict[str, Any], reply: Any, track: Track
+        self,
+        turn: Turn,
+        choice: Transition,
+        data: dict[str, Any],
+        reply: Any,
+        track: Track,
+        *,
+        restates: bool = False,
     ) -> Entry:
         """Return the entry of a turn that is about to commit, with `turn.timers` as what it leaves.
+
+        Args:
+            turn: The turn.
+            choice: Its transition.
+            data: The data from now on.
+            reply: What the body returned.
+            track: Where the machine stands in the journal.
+            restates: Whether the entry has all data and timers, also those that are as before.
 
         Raises:
             InvalidData: Data, event or reply would not come back as they were.
@@ -83,7 +98,7 @@ class Entries:
         if status == "stopped" or choice.is_birth:
             watching = {**dict.fromkeys(track.watches, False), **({} if status == "stopped" else watching)}
         timers_set, timers_ended = self._timers(
-            actor, track, {} if status == "stopped" else turn.timers or {}
+            actor, track, {} if status == "stopped" else turn.timers or {}, restates=restates
         )
         return Entry(
             machine_id=actor.id,
@@ -99,7 +114,7 @@ class Entries:
             source=old,
             target=target,
             data=values.data_payload(data)
-            if data is not actor.data or choice.is_birth or track.is_outdated
+            if data is not actor.data or choice.is_birth or track.is_outdated or restates
             else None,
             answer=answer,
             timers_set=timers_set,
@@ -205,7 +220,7 @@ class Entries:
     # -- timers ---------------------------------------------------------------------------------------------------
 
     def _timers(
-        self, actor: Actor, track: Track, table: dict[str, Timer]
+        self, actor: Actor, track: Track, table: dict[str, Timer], *, restates: bool = False
     ) -> tuple[tuple[StoredTimer, ...], tuple[str, ...]]:
         """Return what an entry has to say of the timers: those that are new or armed again, and those that ended."""
         if not table and not track.timers:
@@ -214,7 +229,7 @@ class Entries:
         started = tuple(
             self._stored_timer(actor, timer)
             for name, timer in table.items()
-            if known.get(name) != (timer, timer.failures)
+            if restates or known.get(name) != (timer, timer.failures)
         )
         return started, (*(name for name in known if name not in table), *track.timers_given_up)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from actorfsm.journal.protocol import Journal
     from actorfsm.runtime.envelope import Envelope
     from actorfsm.runtime.parts import Parts
+    from actorfsm.runtime.snapshots import Snapshots
     from actorfsm.runtime.track import Line, Telling, Track
 
 __all__ = ["JournalWriter"]
@@ -34,9 +35,10 @@ _ASK_AGAIN_S: Final = 0.1
 class JournalWriter:
     """Hands the entries of one system in, each machine's in order, and tells who waits how that ended."""
 
-    def __init__(self, parts: Parts, journal: Journal) -> None:
+    def __init__(self, parts: Parts, journal: Journal, snapshots: Snapshots) -> None:
         self._parts = parts
         self._journal = journal
+        self._snapshots = snapshots
         self._unfinished: dict[str, Track] = {}
         """The machines of which something is not stored yet, by id."""
         self._in_flight: dict[str, list[Line]] = {}
@@ -57,9 +59,13 @@ class JournalWriter:
         self._in_flight[machine_id] = lines
         for seq, line in enumerate(lines, track.seq + 1):
             line.entry.seq = seq
+        image = lines[-1].image
+        if image is not None:
+            image.seq = lines[-1].entry.seq
         batch = Batch(
             entries=tuple(line.entry for line in lines),
             dead=tuple(letter for line in lines for letter in line.dead),
+            images=() if image is None else (image,),
         )
         future = self._journal.append(batch)
         written = self._parts.guarded(self._written)
@@ -107,6 +113,7 @@ class JournalWriter:
         self._in_flight.pop(machine_id, None)
         if error is None:
             track.seq = lines[-1].entry.seq
+            self._snapshots.follow(machine_id, track, lines[-1])
         else:
             # What is no commit has happened all the same: it is tried again, before whatever comes next.
             track.lines.extendleft(reversed([line for line in lines if line.answer is None]))

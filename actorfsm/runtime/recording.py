@@ -21,6 +21,7 @@ from actorfsm.runtime import perform, timers
 from actorfsm.runtime.entries import Entries, is_notice, settles
 from actorfsm.runtime.envelope import Settlement
 from actorfsm.runtime.journal_writer import JournalWriter
+from actorfsm.runtime.snapshots import SnapshotPolicy, Snapshots
 from actorfsm.runtime.tasks import start_task, to_the_end
 from actorfsm.runtime.track import Line, Telling, Track
 
@@ -49,11 +50,14 @@ class Recording:
         writer: Hands them in.
     """
 
-    def __init__(self, parts: Parts, journal: Journal, kinds: Iterable[Kind]) -> None:
+    def __init__(
+        self, parts: Parts, journal: Journal, kinds: Iterable[Kind], policy: SnapshotPolicy | None = None
+    ) -> None:
         self._parts = parts
         self._journal = journal
         self.entries: Final = Entries(parts, kinds)
-        self.writer: Final = JournalWriter(parts, journal)
+        self._snapshots: Final = Snapshots(parts, journal, policy or SnapshotPolicy())
+        self.writer: Final = JournalWriter(parts, journal, self._snapshots)
 
     # -- in a turn ------------------------------------------------------------------------------------------------
 
@@ -132,10 +136,12 @@ class Recording:
             )
         track = self._track(actor)
         turn.timers = timers.left_by(turn, choice)
-        entry = self.entries.of_commit(turn, choice, data, reply, track)
+        restates = self._snapshots.is_due(actor, track)
+        entry = self.entries.of_commit(turn, choice, data, reply, track, restates=restates)
+        image = self._snapshots.image_after(entry, track) if restates else None
         table = {} if entry.status == "stopped" else turn.timers
         answer: Future[None] = self._parts.loop.create_future()
-        track.lines.append(Line(entry, answer=answer, envelope=turn.envelope))
+        track.lines.append(Line(entry, answer=answer, envelope=turn.envelope, image=image))
         status_before, track.status = track.status, entry.status
         was_outdated, track.is_outdated = track.is_outdated, False
         turn.is_committing = True

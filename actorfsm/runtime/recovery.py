@@ -373,6 +373,7 @@ class Recovery:
         actor = Actor(kind, image.machine_id, *values.machine(image))
         actor.seq, actor.incarnation = image.commits, image.incarnation
         actor.track = track = Track(image.seq, image.status)
+        track.snapshot_seq = stored.snapshot_seq
         track.is_outdated = values.is_outdated(image)
         track.watches = dict.fromkeys(image.watches)
         if image.status == "quarantined":

@@ -55,6 +55,7 @@ from actorfsm.runtime.recovery import Recovery
 from actorfsm.runtime.ref import Ref
 from actorfsm.runtime.registry import Registry
 from actorfsm.runtime.shutdown import Shutdown, StopReport
+from actorfsm.runtime.snapshots import SnapshotPolicy
 from actorfsm.runtime.stats import Stats
 from actorfsm.runtime.supervised import ClassChild, MachineChild, ServiceChild
 from actorfsm.runtime.supervisor import DidNotStart, LiveSupervisor
@@ -91,6 +92,7 @@ if TYPE_CHECKING:
 __all__ = ["ActorSystem"]
 
 MachineT = TypeVar("MachineT", bound="Machine[Any, Any]")
+PolicyT = TypeVar("PolicyT")
 ReplyT = TypeVar("ReplyT")
 ServicesT = TypeVar("ServicesT", default=Any)
 
@@ -107,6 +109,8 @@ class ActorSystem(Generic[ServicesT]):
             memory and forgets it at the end. `reply_to=` is not for systems with a journal yet.
         durability: Of a file: `full`, or `process` for what need not survive a loss of power.
         passivation: When machines leave memory, until their next event; without it they stay. Needs a journal.
+        snapshots: When the image of a machine is stored, and how long entries stay; `SnapshotPolicy()` by default.
+            Needs a journal.
         trace: Where records of events go: a sink, several, or None. By default a structlog sink.
         clock: The time of day; the computer's by default.
         random: For ids and jitter; a seeded `random.Random` makes runs repeatable.
@@ -134,6 +138,7 @@ class ActorSystem(Generic[ServicesT]):
         journal: str | PathLike[str] | Journal | None = None,
         durability: str = "full",
         passivation: PassivationPolicy | None = None,
+        snapshots: SnapshotPolicy | None = None,
         trace: Sink | Iterable[Sink] | str | None = DEFAULT_TRACE,
         clock: Clock | None = None,
         random: Random | None = None,
@@ -147,7 +152,8 @@ class ActorSystem(Generic[ServicesT]):
         root: RestartPolicy | None = None,
     ) -> None:
         self._journal = None if journal is None else journal_at(journal, durability=durability)
-        self._passivation = _checked(passivation, self._journal)
+        self._passivation = _checked("passivation", PassivationPolicy, passivation, self._journal)
+        self._snapshots = _checked("snapshots", SnapshotPolicy, snapshots, self._journal)
         self._declared = Supervisor(
             "system", strategy=strategy, children=children, policy=root or RestartPolicy()
         )
@@ -217,7 +223,7 @@ class ActorSystem(Generic[ServicesT]):
         )
         if self._journal is not None:
             kinds = parts.registry.kinds.values()
-            parts.recording = Recording(parts, self._journal, kinds)
+            parts.recording = Recording(parts, self._journal, kinds, self._snapshots)
             parts.inbox = Inbox(parts, parts.recording)
             parts.recovery = Recovery(parts, self._journal, parts.recording)
         if self._passivation is not None:
@@ -802,20 +808,18 @@ class ActorSystem(Generic[ServicesT]):
         return actor
 
 
-def _checked(policy: Any, journal: Journal | None) -> PassivationPolicy | None:
-    """Return when machines leave memory; None for never.
+def _checked(name: str, expected: type[PolicyT], policy: Any, journal: Journal | None) -> PolicyT | None:
+    """Return a policy of what is done with a journal; None if none was given.
 
     Raises:
-        DefinitionError: That cannot be meant.
+        DefinitionError: It is none, or there is no journal.
     """
     if policy is None:
         return None
-    if not isinstance(policy, PassivationPolicy):
-        raise DefinitionError(f"passivation={policy!r}: give a PassivationPolicy")
+    if not isinstance(policy, expected):
+        raise DefinitionError(f"{name}={policy!r}: give a {expected.__name__}")
     if journal is None:
-        raise DefinitionError(
-            "passivation= needs a journal, from which machines come back: give journal=, or leave it away"
-        )
+        raise DefinitionError(f"{name}= needs a journal, from which machines come back: give journal= too")
     return policy
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from actorfsm.errors import JournalError
     from actorfsm.journal.entry import DeadMessage, Entry, Status
+    from actorfsm.journal.image import Image
     from actorfsm.runtime.envelope import Envelope
     from actorfsm.runtime.timers import Timer
 
@@ -67,7 +68,7 @@ class Telling:
 class Line:
     """An entry on its way: the turn of a commit waits for its answer, another outcome is told when it is stored."""
 
-    __slots__ = ("answer", "dead", "entry", "envelope", "telling")
+    __slots__ = ("answer", "dead", "entry", "envelope", "image", "telling")
 
     def __init__(
         self,
@@ -76,8 +77,11 @@ class Line:
         answer: Future[None] | None = None,
         envelope: Envelope | None = None,
         telling: Telling | None = None,
+        *,
+        image: Image | None = None,
     ) -> None:
         self.entry = entry
+        self.image = image
         self.dead = dead
         self.answer = answer
         self.envelope = envelope
@@ -89,6 +93,7 @@ class Track:
 
     Attributes:
         seq: Number of its last entry that is stored.
+        snapshot_seq: Number of the entry that its last snapshot shows; 0 if there is none.
         status: As its last entry in the line has it.
         jobs: The keys of its jobs that are promised.
         timers: Its timers as that entry leaves them: each with how often it had failed.
@@ -113,6 +118,7 @@ class Track:
             "knows_all_ids",
             "lines",
             "seq",
+            "snapshot_seq",
             "status",
             "telling",
             "timers",
@@ -122,6 +128,7 @@ class Track:
 
     def __init__(self, seq: int = 0, status: Status = "alive", *, knows_all_ids: bool = False) -> None:
         self.seq = seq
+        self.snapshot_seq = 0
         self.status: Status = status
         self.timers: dict[str, tuple[Timer, int]] = {}
         self.timers_given_up: tuple[str, ...] = ()

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from actorfsm.runtime.passivation import PassivationPolicy
     from actorfsm.runtime.receipt import Receipt
     from actorfsm.runtime.shutdown import Shutdown
+    from actorfsm.runtime.snapshots import SnapshotPolicy
     from actorfsm.runtime.turn import Turn
     from actorfsm.trace import Record, Sink
 
@@ -144,6 +145,7 @@ class SimulatedSystem(ActorSystem[ServicesT], Generic[ServicesT]):
         journal: As for `ActorSystem`.
         durability: As for `ActorSystem`.
         passivation: As for `ActorSystem`.
+        snapshots: As for `ActorSystem`.
         check: Whether the end of `async with` judges what happened.
 
     Attributes:
@@ -171,6 +173,7 @@ class SimulatedSystem(ActorSystem[ServicesT], Generic[ServicesT]):
         journal: str | PathLike[str] | Journal | None = None,
         durability: str = "full",
         passivation: PassivationPolicy | None = None,
+        snapshots: SnapshotPolicy | None = None,
         check: bool = True,
     ) -> None:
         self.trace: Final = Trace()
@@ -195,6 +198,7 @@ class SimulatedSystem(ActorSystem[ServicesT], Generic[ServicesT]):
             journal=journal,
             durability=durability,
             passivation=passivation,
+            snapshots=snapshots,
         )
 
     async def __aenter__(self) -> SimulatedSystem[ServicesT]:

@@ -63,12 +63,9 @@ def load(connection: Connection, machine_id: str) -> Stored | None:
     head = head_of(connection, machine_id)
     if head is None:
         return None
-    image = image_of(
-        head,
-        snapshot_of(connection, machine_id),
-        lambda seq: _rows(connection, machine_id, seq, head.seq),
-    )
-    return Stored(head, image)
+    snapshot = snapshot_of(connection, machine_id)
+    image = image_of(head, snapshot, lambda seq: _rows(connection, machine_id, seq, head.seq))
+    return Stored(head, image, 0 if snapshot is None else snapshot[0])
 
 
 def head_of(connection: Connection, machine_id: str) -> Head | None:
