@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["postgresql_server"]
 
-SEEDS = range(int(os.environ.get("ACTORFSM_SEEDS", "5")))
+SEEDS = range(int(os.environ.get("ACTORFSM_SEEDS", "3")))
 """Under how many seeds each scenario runs; fewer where the same suite runs again, on another Python."""
 
 

@@ -143,6 +143,11 @@ class Faults:
         self._victim_ran = False
         loop.on_step = self._before_step
 
+    @property
+    def repeats(self) -> bool:
+        """Whether the fault of this run is still to strike: until then it is the undisturbed run once more."""
+        return self._place is not None and not self.fired
+
     async def point(self, name: str = "") -> None:
         """Mark an await: yield to the loop once, then raise if the exception of this run belongs here."""
         error = self._reach(name)

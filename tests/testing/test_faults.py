@@ -357,3 +357,20 @@ def test_faults_without_a_plan_only_count():
     faults = Faults(loop)
     assert observe(lambda: three_points(faults), loop=loop).value == "done"
     assert (faults.points, faults.fired) == (["one", "two", "three"], False)
+
+
+def test_a_run_repeats_the_undisturbed_one_until_its_fault_strikes():
+    seen: list[tuple[bool, bool]] = []
+
+    async def scenario(faults: Faults) -> None:
+        await faults.point("one")
+        seen.append((faults.repeats, faults.fired))
+        try:
+            await faults.point("two")
+        finally:
+            seen.append((faults.repeats, faults.fired))
+
+    sweep(scenario, actions=[Action(name="fail", error=ValueError)], steps=False)
+    undisturbed, after_one_at_two, after_two = seen[:2], seen[2], seen[3]
+    assert undisturbed == [(False, False)] * 2
+    assert (after_one_at_two, after_two) == ((True, False), (False, True))
