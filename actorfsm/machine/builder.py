@@ -139,6 +139,7 @@ class _Builder:
             signatures.is_async(function),
             mark.timeout_s or self.definition.options.hook_timeout_s,
             mark.detached,
+            mark.durable,
         )
         return Hook(step, mark.states, accepts)
 

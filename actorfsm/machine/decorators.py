@@ -98,6 +98,7 @@ class HookMark:
     states: tuple[Enum, ...]
     timeout_s: float | None
     detached: bool = False
+    durable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,9 +263,11 @@ def on_enter(*states: Enum, timeout: Duration | None = None) -> Callable[[F], F]
 def after_transition(function: F, /) -> F: ...
 @overload
 def after_transition(
-    *states: Enum, timeout: Duration | None = None, detached: bool = False
+    *states: Enum, timeout: Duration | None = None, detached: bool = False, durable: bool = False
 ) -> Callable[[F], F]: ...
-def after_transition(*states: Any, timeout: Duration | None = None, detached: bool = False) -> Any:
+def after_transition(
+    *states: Any, timeout: Duration | None = None, detached: bool = False, durable: bool = False
+) -> Any:
     """Declare a hook that runs once the machine has entered one of the states; no state means any.
 
     It cannot undo and may only look: assignment and `self.tell` are errors there.
@@ -273,17 +276,27 @@ def after_transition(*states: Any, timeout: Duration | None = None, detached: bo
         states: The states.
         timeout: Its deadline, seconds or timedelta; the class's `hook_timeout` by default.
         detached: Run it beside the machine, which goes on to its next event meanwhile.
+        durable: Run it beside the machine and at least once: with a journal it is stored with the commit, and run again
+            by the next system if this one does not get to its end. One that fails is tried again five times, after
+            pauses that double from a second, then it is a dead letter. `self.idempotency_key` is the same each time;
+            `old`, `new` and the event are those of the transition. `self` shows the machine as the commit left it, or,
+            in the next system, as it is then.
     """
     if len(states) == 1 and inspect.isfunction(states[0]):
         return _mark(states[0], HookMark("after", (), None))
-    return _hook("after", states, timeout, detached=detached)
+    return _hook("after", states, timeout, detached=detached or durable, durable=durable)
 
 
 def _hook(
-    kind: HookKind, states: tuple[Enum, ...], timeout: Duration | None, *, detached: bool = False
+    kind: HookKind,
+    states: tuple[Enum, ...],
+    timeout: Duration | None,
+    *,
+    detached: bool = False,
+    durable: bool = False,
 ) -> Callable[[F], F]:
     _check_states(_DECORATORS[kind], states)
-    mark = HookMark(kind, states, _checked(_DECORATORS[kind], timeout), detached)
+    mark = HookMark(kind, states, _checked(_DECORATORS[kind], timeout), detached, durable)
     return lambda function: _mark(function, mark)
 
 

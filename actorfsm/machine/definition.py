@@ -60,6 +60,7 @@ class Step:
         is_async: Whether it is `async def`, or blocks and is awaited while it runs in a thread.
         timeout_s: Its deadline, in seconds.
         detached: An after-hook that does not hold the machine.
+        durable: One of these that is run at least once.
         is_body: Whether its result is the reply.
     """
 
@@ -70,6 +71,7 @@ class Step:
     is_async: bool
     timeout_s: float
     detached: bool = False
+    durable: bool = False
     is_body: bool = False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from actorfsm.journal.entry import EntryKind, State, Status
     from actorfsm.journal.image import Image
-    from actorfsm.machine.definition import Transition
+    from actorfsm.machine.definition import Step, Transition
     from actorfsm.runtime.actor import Actor
     from actorfsm.runtime.envelope import Envelope
     from actorfsm.runtime.kind import Kind
@@ -82,6 +83,7 @@ class Entries:
         promises += [self._promise(sent, "event") for sent in turn.outgoing or ()]
         begun, settled = self._jobs(turn, choice, track, is_over=_is_over(turn))
         promises += begun
+        promises += [self._hook(turn, choice, step) for step in choice.detached if step.durable]
         answer = None
         if envelope.has_own_id:
             answer = Answer(
@@ -154,6 +156,20 @@ class Entries:
             machine_id=envelope.machine_id,
             message=self.message(envelope),
             note=str(envelope.own_depth) if envelope.own_depth else "",
+        )
+
+    def _hook(self, turn: Turn, choice: Transition, step: Step) -> Pending:
+        if turn.hook_keys is None:
+            turn.hook_keys = {}
+        number = self._parts.ids.next_number()
+        key = turn.hook_keys[step.name] = f"{turn.machine_id}/{self._parts.ids.text(number)}"
+        note = {"hook": step.name, "old": choice.old.name, "new": choice.new.name}
+        return Pending(
+            key=key,
+            kind="hook",
+            machine_id=turn.machine_id,
+            message=self.message(turn.envelope),
+            note=json.dumps(note),
         )
 
     def _watching(self, turn: Turn) -> dict[str, bool]:

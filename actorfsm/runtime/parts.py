@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from actorfsm.runtime.deadlines import DeadlineWheel, HookSweeper
     from actorfsm.runtime.dispatcher import Dispatcher
     from actorfsm.runtime.door import Door
+    from actorfsm.runtime.durable_hooks import DurableHooks
     from actorfsm.runtime.envelope import Envelope
     from actorfsm.runtime.inbox import Inbox
     from actorfsm.runtime.limits import Limits
@@ -70,6 +71,7 @@ class Parts:
     """Where commits go; None if everything is in memory only."""
     recording: Recording | None = None
     """What writes into the journal; None where there is none."""
+    hooks: DurableHooks
     inbox: Inbox | None = None
     """What stores events before they are accepted, likewise."""
     recovery: Recovery | None = None

@@ -52,6 +52,7 @@ __all__ = [
     "record_of",
     "refusal",
     "roll_back",
+    "run_beside",
     "set_aside",
     "settle",
 ]
@@ -103,7 +104,10 @@ def committed(turn: Turn, choice: Transition, reply: Any) -> None:
         if turn.outgoing is not None:
             _send(turn, turn.outgoing)
         for step in choice.detached:
-            _start_detached(turn, choice, step)
+            if step.durable:
+                actor.kind.parts.hooks.begin(turn, choice, step)
+            else:
+                _start_detached(turn, choice, step)
         if turn.watching is not None:
             actor.kind.parts.watches.apply(actor, turn.watching)
         if choice.target.final:
@@ -307,20 +311,29 @@ def _start_detached(turn: Turn, choice: Transition, step: Step) -> None:
 
 async def _run_detached(origin: Turn, choice: Transition, step: Step, data: dict[str, Any]) -> None:
     turn = Turn(origin.actor, origin.envelope)
-    turn.step, turn.choice, turn.committed, turn.holds_machine = step, choice, True, False
-    turn.started_at = origin.started_at
-    actor = origin.actor
-    turn.data = data
+    turn.choice, turn.started_at, turn.data = choice, origin.started_at, data
+    await run_beside(turn, step, (choice.old, choice.new, origin.envelope.event))
+
+
+async def run_beside(turn: Turn, step: Step, arguments: tuple[Any, ...]) -> BaseException | None:
+    """Run an after-hook beside its machine in a turn of its own; return why it failed, which is reported.
+
+    Args:
+        turn: Made for it.
+        step: The hook.
+        arguments: `(old, new, event)`.
+    """
+    actor = turn.actor
+    turn.step, turn.committed, turn.holds_machine = step, True, False
     machine = turn.machine = actor.kind.drafts.open(turn)
     CURRENT.set(turn)
     parts = actor.kind.parts
     parts.detached[turn] = parts.loop.call_later(
         step.timeout_s + parts.limits.grace_s, leave_detached, turn, context=Context()
     )
-    arguments = (choice.old, choice.new, origin.envelope.event)[: step.arguments]
     try:
         async with asyncio.timeout(step.timeout_s):
-            result = step.function(machine, *arguments)
+            result = step.function(machine, *arguments[: step.arguments])
             if step.is_async:
                 await result
     except asyncio.CancelledError as error:
@@ -328,12 +341,15 @@ async def _run_detached(origin: Turn, choice: Transition, step: Step, data: dict
         if task is not None and task.cancelling():
             raise
         after_hook_failed(turn, step, error)
+        return error
     except BaseException as error:  # noqa: BLE001 -- what is committed stays committed
         after_hook_failed(turn, step, error)
+        return error
     finally:
         if not turn.closed:
             parts.detached.pop(turn).cancel()
             turn.close()
+    return None
 
 
 def leave_detached(turn: Turn) -> None:

@@ -470,7 +470,7 @@ class Recovery:
         arrivals = [
             (self._promised(item, alive), item.kind == "own") if isinstance(item, Pending) else (item, False)
             for item in loading.items
-            if not _is_job(item)
+            if not _is_job(item) and not _is_hook(item)
         ]
         if alive is not None:
             self._revive_jobs(alive, loading.items)
@@ -491,6 +491,7 @@ class Recovery:
             self._arriving = None
         if alive is not None and alive.status not in {PAUSED, QUARANTINED}:
             jobs.resume(alive)
+        self._revive_hooks(actor or alive, loading.items)
         _wake(loading.waiters, is_alive=alive is not None)
 
     def _revive_jobs(self, actor: Actor, items: Iterable[Item]) -> None:
@@ -507,6 +508,12 @@ class Recovery:
                 stored = read_note(item.note, self._parts.services, events)
                 jobs.revive(actor, self._envelope(kind, actor.id, item.message), item.key, stored)
                 track.jobs[item.key] = None
+
+    def _revive_hooks(self, actor: Actor | None, items: Iterable[Item]) -> None:
+        """Run the after-hooks that were promised, also those of a machine that has stopped."""
+        for item in items:
+            if actor is not None and isinstance(item, Pending) and _is_hook(item):
+                self._parts.hooks.revive(actor, item, self._envelope)
 
     def _promised(self, pending: Pending, actor: Actor | None) -> Envelope:
         """Return a promised message as an envelope.
@@ -629,6 +636,10 @@ class Recovery:
         )
         refusal.__cause__ = error
         self._end(machine_id, refusal)
+
+
+def _is_hook(item: Item) -> bool:
+    return isinstance(item, Pending) and item.kind == "hook"
 
 
 def _is_job(item: Item) -> bool:

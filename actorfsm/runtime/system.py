@@ -43,6 +43,7 @@ from actorfsm.runtime.child import Child, Declared, Strategy, Supervisor, all_de
 from actorfsm.runtime.deadlines import DeadlineWheel, HookSweeper
 from actorfsm.runtime.dispatcher import Dispatcher
 from actorfsm.runtime.door import Door
+from actorfsm.runtime.durable_hooks import DurableHooks
 from actorfsm.runtime.dynamic_supervisor import DynamicSupervisor
 from actorfsm.runtime.inbox import Inbox
 from actorfsm.runtime.inspection import inspect_actor
@@ -215,6 +216,7 @@ class ActorSystem(Generic[ServicesT]):
         parts.timers = TimerQueue(loop, parts.limits.timers_per_step, parts.guarded)
         parts.watches = Watches(parts)
         parts.threads = ThreadPool(parts)
+        parts.hooks = DurableHooks(parts)
         parts.deadlines = DeadlineWheel(loop, parts.guarded(parts.admission.expire))
         ready: deque[Actor] = deque()
         parts.dispatcher = Dispatcher(parts, ready, inline=self._inline)

@@ -82,6 +82,8 @@ class Turn:
     """Which ids to watch from now on, or no longer."""
     callbacks: list[tuple[Envelope, Outcome]] | None = None
     """Callbacks that wait for the end of the turn."""
+    hook_keys: dict[str, str] | None = None
+    """Keys in the journal of the durable hooks that follow from it, by name."""
     asks: dict[str, int] | None = None
     """How many asks and spawns it has begun, by the machine that they are for."""
     sends = 0
