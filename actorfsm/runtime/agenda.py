@@ -25,10 +25,10 @@ _WINDOW_S: Final = 60.0
 """Timers that fall due within so many seconds are read."""
 _AHEAD_S: Final = 30.0
 """So long before the next one is due they are read again."""
-_PAGE: Final = 1_000
+_PAGE: Final = 200
 _MOST: Final = 10_000
 """So many are read in one go."""
-_TOO_BUSY: Final = 1_000
+_TOO_BUSY: Final = 100
 """While so many machines are being loaded no more are woken."""
 _PAUSE_S: Final = 0.05
 _RETRY_S: Final = 1.0
@@ -83,7 +83,7 @@ class Agenda:
 
     def _begin(self) -> None:
         self._key, self._reads_at = 0, inf
-        if self._wakes.loading > _TOO_BUSY:
+        if self._wakes.loading >= _TOO_BUSY:
             self._read_at(self._parts.loop.time() + _PAUSE_S)
             return
         self._parts.keep(start_task(self._read_again(), self._parts.loop), "the timers that are due soon")
@@ -106,7 +106,8 @@ class Agenda:
             for timer in page:
                 self._parts.timers.call_at(self._due(timer), self._wakes.wake, timer.machine_id)
             read += len(page)
-            if read >= _MOST:
+            # What is overdue keeps the journal busy from now on: the rest has its turn, and others too.
+            if read >= _MOST or self._due(page[-1]) <= self._parts.loop.time():
                 self._before_us = page[-1].due_us
                 self._read_at(self._due(page[-1]))
                 return

@@ -126,12 +126,12 @@ class Recovery:
         """Deliver what was promised, let timers run, and show which machines are in quarantine."""
         for machine_id in [owed for owed in self._owed if owed not in self.broken]:
             self._of(machine_id)
-        await self.agenda.read()
         last = ""
         while heads := await self._journal.machines(status="quarantined", after=last):
             for head in heads:
                 self.wake(head.machine_id)
             last = heads[-1].machine_id
+        await self.agenda.read()
 
     def wake(self, machine_id: str) -> None:
         """Load a machine: a timer of it is due. If that fails it is tried again."""

@@ -16,6 +16,7 @@ from .contenders.fleets import fleets
 from .fleet import Samples
 from .fleet_report import GROWTH, SIZES, w3_section, w8_section
 from .measure import Plan, measure
+from .recovery import GOAL_MACHINES, measure_recovery, w6_section
 from .report import conditions, table, write
 from .work import Workload
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from .report import Section
     from .work import LoopFactory
 
-FLEETS = ("w3", "w8")
+OF_THEIR_OWN = ("w3", "w6", "w8")
 WORKLOADS = {"w1": [Workload.ASK], "w2": [Workload.ROUND, Workload.BURST], "w4": [Workload.HOT]}
 
 
@@ -49,6 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(table(rows), end="\n\n", flush=True)
             results.append(rows)
     sections, troubles = _fleets(names, wanted, rounds, quick=options.quick)
+    if "w6" in names:
+        section = _recovery(quick=options.quick)
+        print(section.text(), end="\n\n", flush=True)
+        sections.append(section)
     if options.write is not None and (results or sections):
         print(f"wrote {write(results, where, options.write, sections)}")
     troubles += [row.trouble for rows in results for row in rows if row.trouble]
@@ -76,6 +81,12 @@ def _fleets(
     return sections, list(samples.troubles.values())
 
 
+def _recovery(*, quick: bool) -> Section:
+    """Measure W6, once: a journal of its own for each line."""
+    machines = GOAL_MACHINES // 10 if quick else GOAL_MACHINES
+    return w6_section([measure_recovery(machines), measure_recovery(machines // 10, overdue=True)])
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, help="samples of each contender (5, or 3 with --quick)")
@@ -84,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         "--only", default="", metavar="NAMES", help="comma-separated beginnings of contenders' names"
     )
     parser.add_argument(
-        "--workload", default="w1,w2,w4", help="comma-separated: w1, w2, w4 (these three), w3, w8"
+        "--workload", default="w1,w2,w4", help="comma-separated: w1, w2, w4 (these three), w3, w6, w8"
     )
     parser.add_argument("--uvloop", action="store_true", help="run the asyncio contenders on uvloop")
     parser.add_argument("--no-pin", action="store_true", help="do not pin this process to one core")
@@ -96,9 +107,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _workloads(names: Sequence[str]) -> list[Workload]:
     try:
-        return [workload for name in names if name not in FLEETS for workload in WORKLOADS[name]]
+        return [workload for name in names if name not in OF_THEIR_OWN for workload in WORKLOADS[name]]
     except KeyError as error:
-        sys.exit(f"no workload {error}: there are {', '.join([*WORKLOADS, *FLEETS])}")
+        sys.exit(f"no workload {error}: there are {', '.join([*WORKLOADS, *OF_THEIR_OWN])}")
 
 
 def _pin() -> None:

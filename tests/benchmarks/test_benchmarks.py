@@ -15,6 +15,7 @@ from .contenders.fleets import fleets
 from .fleet import Sample, Samples, measure_fleet, wanted_end
 from .fleet_report import w3_section, w8_section
 from .measure import Row
+from .recovery import Reopened, measure_recovery, w6_section
 from .report import Section, plot, table, write
 from .work import End, Load, Run, Workload, WrongResult, expected_end, verify
 
@@ -154,3 +155,18 @@ def test_a_section_that_was_measured_again_is_replaced_and_the_others_stay(tmp_p
 
 def test_the_end_of_a_machine_of_a_fleet_depends_on_every_event() -> None:
     assert wanted_end(4, 3) == End("B", "c-4", 13, 2.0, urgent=False, seq=3)
+
+
+@pytest.mark.parametrize("overdue", [False, True])
+def test_a_journal_that_is_opened_again_is_measured_and_has_what_was_stored(overdue: bool) -> None:
+    found = measure_recovery(20, overdue=overdue)
+    assert (found.machines, found.told_s is not None) == (20, overdue)
+    assert 0 < found.started_s < found.reply_s
+    assert [line[1:3] for line in w6_section([found]).lines] == [("20", "200")]
+
+
+def test_the_table_of_recovery_says_whether_the_goal_is_met() -> None:
+    lines = w6_section(
+        [Reopened(100_000, "due", 500.0, 0.1, 0.2, None), Reopened(100_000, "due", 500.0, 0.1, 0.6, None)]
+    ).lines
+    assert [line[-1] for line in lines] == ["reply ≤ 0.5 s, armed ≤ 5 s yes", "reply ≤ 0.5 s, armed ≤ 5 s no"]

@@ -96,7 +96,7 @@ def test_an_image_shows_what_the_entries_before_it_have_left(sim: Callable[..., 
                 await system.spawn(Order, name)
             for number in range(60):
                 name, other = random.sample(names, 2)
-                event = random.choice(
+                event: Any = random.choice(
                     [
                         Note(text=str(number)),
                         Send(to=other, text=f"{name}{number}"),
