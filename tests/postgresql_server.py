@@ -17,7 +17,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-__all__ = ["Server", "postgresql_server"]
+__all__ = ["Server", "free_port", "postgresql_server"]
 
 _INITDB = ("-E", "UTF8", "--locale=C", "-A", "trust", "--no-sync")
 _HBA = """
@@ -49,7 +49,7 @@ def _user() -> dict[str, str]:
     return {}
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -69,7 +69,7 @@ class Server:
         self._user = _user()
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers = count(1)
-        self.port = _free_port()
+        self.port = free_port()
 
     def make(self) -> None:
         if self._user:
@@ -112,6 +112,10 @@ class Server:
             else:
                 return
         raise AssertionError((self._folder / "log").read_text())
+
+    def ensure_started(self) -> None:
+        if self._process is None:
+            self.start()
 
     def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
         """Stop it: SIGQUIT is what `pg_ctl stop -m immediate` sends, after which it recovers as from a crash."""

@@ -22,6 +22,7 @@ from actorfsm.errors import (
     JournalFull,
     NotStored,
     OutcomeUnknown,
+    Unsupported,
 )
 from actorfsm.journal.codec import FIRST, chained, checksum_of_image, decode_image, fingerprint_of
 from actorfsm.journal.entry import (
@@ -730,6 +731,57 @@ async def text_of_every_kind_comes_back_as_it_was(stage: Stage) -> None:
     found = await journal.entries(longest)
     assert [entry.message.event.json for entry in found if entry.message is not None] == texts
     assert [entry.data.json for entry in found if entry.data is not None] == texts
+    await journal.close()
+
+
+@_law
+async def characters_that_nobody_prints_come_back_as_they_were(stage: Stage) -> None:
+    journal = await stage.open()
+    texts = ["\0", "\1", "a\0b", "\1\1", "\0\1\0", "\1\2", "\2", "\1\0\2", "\x7f", "z"]
+    letters = [
+        DeadMessage(machine_id=f"m{text}", message=_message(f"d{text}"), reason=text, at_us=1)
+        for text in texts
+    ]
+    promises = [
+        Pending(key=f"k{text}", kind="event", machine_id=f"m{text}", message=_message(f"p{text}"))
+        for text in texts
+    ]
+    entries = [
+        _entry(
+            f"m{text}",
+            1,
+            f"e{text}",
+            target=(f"S{text}",),
+            timers_set=(_timer(f"m{text}", f"t{text}", 1),),
+            promises=(promise,),
+        )
+        for text, promise in zip(texts, promises, strict=True)
+    ]
+    await _store(journal, *entries, dead=tuple(letters))
+    assert [head.machine_id for head in await journal.machines()] == sorted(f"m{text}" for text in texts)
+    assert [replace(letter, place=0) for letter in await journal.dead_letters()] == letters
+    assert [placed.pending for placed in await journal.pending()] == promises
+    assert await _timers(journal, 9) == sorted((1, f"m{text}", f"t{text}") for text in texts)
+    for text in texts:
+        assert await journal.lookup(f"m{text}", f"e{text}") is not None
+        assert (await _image(journal, f"m{text}")).state == (f"S{text}",)
+        assert [head.machine_id for head in await journal.machines(state=f"S{text}")] == [f"m{text}"]
+    await _store(journal, _entry("z", 1, settles=tuple(promise.key for promise in promises)))
+    assert not await journal.pending()
+    await journal.close()
+
+
+@_law
+async def what_is_no_connection_carries_no_batch(stage: Stage) -> None:
+    """A journal that cannot append inside a transaction of the caller's says so; one that can, by what it cannot."""
+    journal = await stage.open()
+    try:
+        await journal.append_in(object(), Batch(entries=(_entry("a", 1),)))
+    except Unsupported:
+        pass
+    else:
+        raise AssertionError("Unsupported was not raised")
+    assert await journal.load("a") is None
     await journal.close()
 
 

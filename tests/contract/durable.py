@@ -22,7 +22,9 @@ from actorfsm import (
     transition,
 )
 from actorfsm.journal.memory import MemoryJournal, MemoryStore
+from actorfsm.journal.postgresql.journal import PostgreSQLJournal
 from actorfsm.testing import SimulatedSystem
+from tests.postgresql_server import Server
 
 __all__ = ["Lives", "Order", "S", "in_memory", "lives_on_every_journal"]
 
@@ -168,7 +170,7 @@ def in_memory() -> Lives:
     return Lives(lambda: MemoryJournal(store), store)
 
 
-@pytest.fixture(name="lives_of", params=["memory", "sqlite"])
+@pytest.fixture(name="lives_of", params=["memory", "sqlite", "postgresql"])
 def lives_on_every_journal(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Lives]:
     """Make lives on a new journal, on each kind of journal."""
     numbers = count()
@@ -177,4 +179,10 @@ def lives_on_every_journal(request: pytest.FixtureRequest, tmp_path: Path) -> Ca
         name = tmp_path / f"orders-{next(numbers)}.db"
         return Lives(lambda: name, None)
 
-    return in_memory if request.param == "memory" else in_a_file
+    def on_a_server() -> Lives:
+        server: Server = request.getfixturevalue("postgresql_server")
+        url = server.url(more=f"?schema={server.new_schema()}")
+        # What is tested here is not the server's disk: it need not be waited for.
+        return Lives(lambda: PostgreSQLJournal(url, durability="process"), None)
+
+    return {"memory": in_memory, "sqlite": in_a_file, "postgresql": on_a_server}[request.param]

@@ -17,7 +17,7 @@ from tests.contract.till import TILLS, Ledger, Pay, Till
 ROOT = Path(__file__).parents[2]
 
 
-def _run_until_killed(journal: Path, first: int, answers: int) -> list[tuple[str, int, int]]:
+def run_until_killed(journal: Path | str, first: int, answers: int) -> list[tuple[str, int, int]]:
     """Let the program run, kill it when it has printed so many answers, and return all that it printed."""
     child = subprocess.Popen(
         [sys.executable, "-m", "tests.contract.till", str(journal), str(first)],
@@ -42,11 +42,11 @@ def test_a_killed_process_has_lost_nothing_that_it_answered_and_does_nothing_twi
     journal = tmp_path / "till.db"
     answered: list[tuple[str, int, int]] = []
     for life in range(4):
-        answered += _run_until_killed(journal, 1_000 * life, 40 + 17 * life)
-    asyncio.run(_check(journal, answered))
+        answered += run_until_killed(journal, 1_000 * life, 40 + 17 * life)
+    asyncio.run(check(journal, answered))
 
 
-async def _check(journal: Path, answered: list[tuple[str, int, int]]) -> None:
+async def check(journal: Path | str, answered: list[tuple[str, int, int]]) -> None:
     async with ActorSystem(Till, Ledger, journal=journal, trace=None) as system:
         for till, number, reply in answered:
             assert await system.ask(till, Pay(number=number), event_id=f"pay-{number}") == reply

@@ -150,6 +150,8 @@ class PostgreSQLTrouble:
         self.nth = 0
         self.count = 0
         self.lasting = self.full = self.late = self.fired = False
+        self.settings: dict[str, str] = {}
+        self.before_append: Callable[[], object] = lambda: None
 
     def strikes(self, statement: str) -> bool:
         if not self.nth or (self.full and "append(" not in statement):
@@ -164,8 +166,14 @@ class PostgreSQLTrouble:
 
         class Troubled(psycopg.Connection):
             def execute(self, query: Any, *values: Any, **more: Any) -> Any:
+                if "append(" in str(query):
+                    trouble.before_append()
                 if not trouble.strikes(str(query)):
-                    return super().execute(query, *values, **more)
+                    done = super().execute(query, *values, **more)
+                    if "set_config('search_path'" in str(query):
+                        for name, value in trouble.settings.items():
+                            super().execute("SELECT set_config(%s, %s, false)", (name, value))
+                    return done
                 if trouble.full:
                     raise psycopg.errors.DiskFull("injected")
                 if trouble.late:

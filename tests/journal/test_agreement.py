@@ -1,11 +1,11 @@
-"""Journals agree: whatever is handed in, in memory and in a file, has the same answers and leaves the same things."""
+"""Journals agree: what is handed in, in memory, in a file and on a server, has the same answers and leaves the same."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from random import Random
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -25,9 +25,11 @@ from actorfsm.journal.entry import (
 )
 from actorfsm.journal.image import Image
 from actorfsm.journal.memory import MemoryJournal, MemoryStore
+from actorfsm.journal.postgresql.journal import PostgreSQLJournal
 from actorfsm.journal.protocol import Journal
 from actorfsm.journal.sqlite.journal import SQLiteJournal
 from actorfsm.testing.loop import simulate
+from tests.postgresql_server import Server
 
 MACHINES = ("a", "b", "c")
 
@@ -145,22 +147,22 @@ async def all_of(journal: Journal) -> list[Any]:
     ]
 
 
-async def live(seed: int, folder: Path) -> tuple[int, int]:
+async def live(seed: int, another: Callable[[], Journal]) -> tuple[int, int]:
+    """Hand one history in to two journals: that in memory, and another one."""
     history = History(seed)
     store = MemoryStore()
-    path = folder / f"{seed}.db"
     refused = stored = 0
 
     async def both() -> tuple[Journal, Journal]:
-        memory, sqlite = MemoryJournal(store), SQLiteJournal(path, durability="process")
+        memory, other = MemoryJournal(store), another()
         await memory.open()
-        await sqlite.open()
-        return memory, sqlite
+        await other.open()
+        return memory, other
 
-    memory, sqlite = await both()
+    memory, other = await both()
     for _ in range(60):
         batch = history.batch()
-        first, second = await answer(memory, batch), await answer(sqlite, batch)
+        first, second = await answer(memory, batch), await answer(other, batch)
         assert first == second
         if first == "stored":
             history.was_stored(batch)
@@ -170,36 +172,49 @@ async def live(seed: int, folder: Path) -> tuple[int, int]:
         if history.chance(5):
             machine_id, keep = history.random.choice(MACHINES), history.random.randrange(5)
             through = history.random.randrange(20)
-            for journal in (memory, sqlite):
+            for journal in (memory, other):
                 await journal.snapshot(machine_id, keep=keep)
-            assert await memory.forget(machine_id, through) == await sqlite.forget(machine_id, through)
+            assert await memory.forget(machine_id, through) == await other.forget(machine_id, through)
         if history.chance(5):
             await memory.close()
-            await sqlite.close()
-            memory, sqlite = await both()
-    assert await all_of(memory) == await all_of(sqlite)
+            await other.close()
+            memory, other = await both()
+    assert await all_of(memory) == await all_of(other)
     for machine_id in MACHINES:
-        loaded = await sqlite.load(machine_id)
+        loaded = await other.load(machine_id)
         assert (Image(machine_id=machine_id) if loaded is None else loaded.image) == history.images[
             machine_id
         ]
     await memory.close()
-    await sqlite.close()
+    await other.close()
     return stored, refused
 
 
 @pytest.mark.parametrize("block", range(4))
-def test_memory_and_sqlite_have_the_same_answers_and_leave_the_same_things(block: int) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_journals_have_the_same_answers_and_leave_the_same_things(
+    kind: str, block: int, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     totals = [0, 0]
-    with TemporaryDirectory() as folder:
-        for seed in range(block * 5, block * 5 + 5):
 
-            def scenario(seed: int = seed) -> Any:
-                async def run() -> None:
-                    for place, count in enumerate(await live(seed, Path(folder))):
-                        totals[place] += count
+    def in_a_file() -> Callable[[], Journal]:
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.db"
+        return lambda: SQLiteJournal(path, durability="process")
 
-                return run()
+    def on_a_server() -> Callable[[], Journal]:
+        server: Server = request.getfixturevalue("postgresql_server")
+        schema = server.new_schema()
+        return lambda: PostgreSQLJournal(server.url(), schema=schema, durability="process")
 
-            simulate(scenario, seed=seed)
-    assert min(totals) > 20, totals
+    for seed in range(block * 5, block * 5 + (5 if kind == "sqlite" else 2)):
+        another = in_a_file() if kind == "sqlite" else on_a_server()
+
+        def scenario(seed: int = seed, another: Callable[[], Journal] = another) -> Any:
+            async def run() -> None:
+                for place, count in enumerate(await live(seed, another)):
+                    totals[place] += count
+
+            return run()
+
+        simulate(scenario, seed=seed)
+    assert min(totals) > 10, totals

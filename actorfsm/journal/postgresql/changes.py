@@ -20,14 +20,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "APPEND",
+    "FIRST_USED",
+    "Claim",
     "Owner",
     "Values",
+    "claims_of",
     "drop_dead_letters",
     "forget",
     "plan",
     "snapshot",
     "used_by",
     "values_of",
+    "values_of_claims",
 ]
 
 Values = list[Any]
@@ -156,20 +160,61 @@ def values_of(
     return values
 
 
-def used_by(connection: Connection, batch: Batch) -> EventIdUsed | None:
-    """Return which event id of a batch is used already, or waits; None if it is none of them."""
-    for entry in batch.entries:
-        event_id = entry.concluded_id
-        if event_id is not None and queries.seq_of(connection, entry.machine_id, event_id) is not None:
-            return codec.used_before(entry.machine_id, event_id)
-    promised = (pending for entry in batch.entries for pending in entry.promises)
-    for pending in (*batch.accepted, *promised):
-        if queries.is_pending(connection, pending.key):
-            return codec.used_before(pending.machine_id, pending.message.event_id)
-    for pending in batch.accepted:
-        if queries.seq_of(connection, pending.machine_id, pending.message.event_id) is not None:
-            return codec.used_before(pending.machine_id, pending.message.event_id)
-    return None
+FIRST_USED: Final = "first_used(%b::text[], %b::text[], %b::text[])"
+"""The call that finds which of the `claims_of` a batch comes too late."""
+
+
+class Claim(NamedTuple):
+    """What a batch has to be the first with.
+
+    Attributes:
+        machine_id: The machine.
+        event_id: The event id.
+        uses_up: Whether with it the event id is used up, or accepted so that it will be.
+        key: Under which it waits, or None.
+    """
+
+    machine_id: str
+    event_id: str
+    uses_up: bool
+    key: str | None
+
+
+def claims_of(batch: Batch) -> list[Claim]:
+    """Return all that a batch has to be the first with."""
+    concluded = [
+        Claim(entry.machine_id, entry.concluded_id, uses_up=True, key=None)
+        for entry in batch.entries
+        if entry.concluded_id is not None
+    ]
+    promised = [
+        Claim(pending.machine_id, pending.message.event_id, uses_up=False, key=pending.key)
+        for entry in batch.entries
+        for pending in entry.promises
+    ]
+    accepted = [
+        Claim(pending.machine_id, pending.message.event_id, uses_up=True, key=pending.key)
+        for pending in batch.accepted
+    ]
+    return concluded + promised + accepted
+
+
+def values_of_claims(claims: Sequence[Claim]) -> Values:
+    """Return the values for `FIRST_USED`."""
+    return [
+        [to_column(claim.machine_id) for claim in claims],
+        [to_column(claim.event_id) if claim.uses_up else None for claim in claims],
+        [None if claim.key is None else to_column(claim.key) for claim in claims],
+    ]
+
+
+def used_by(claims: Sequence[Claim], found: Sequence[Any] | None) -> EventIdUsed | None:
+    """Return the error for what `FIRST_USED` has found; None if it found nothing."""
+    if found is None or found[0] is None:
+        return None
+    place: int = found[0]
+    claim = claims[place - 1]
+    return codec.used_before(claim.machine_id, claim.event_id)
 
 
 def snapshot(connection: Connection, owner: Owner, machine_id: str, keep: int | None) -> int:

@@ -34,4 +34,5 @@ def is_lost(error: psycopg.Error, connection: psycopg.Connection) -> bool:
 
 def said_by(error: BaseException) -> str:
     """Return what an error says, in one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+    return primary or " ".join(str(error).split()) or type(error).__name__

@@ -10,6 +10,7 @@ from actorfsm.journal.postgresql.driver import psycopg, sql
 from actorfsm.journal.postgresql.text import from_column, to_column
 
 if TYPE_CHECKING:
+    from actorfsm.errors import JournalError
     from actorfsm.journal.entry import Batch
     from actorfsm.journal.postgresql.changes import Owner
     from actorfsm.journal.postgresql.target import Target
@@ -42,7 +43,8 @@ async def append_in(connection: Any, batch: Batch, owner: Owner | None, target: 
             call = sql.SQL("SELECT {}.").format(schema) + sql.SQL(changes.APPEND)
             await connection.execute(call, changes.values_of(owner, [planned], [batch], before))
     except psycopg.Error as error:
-        raise refusals.refusal(error, target.shown) from error
+        used = await _used_by(connection, batch, schema) if refusals.is_used(error) else None
+        raise used or refusals.refusal(error, target.shown) from error
 
 
 async def _heads(connection: Any, batch: Batch, schema: sql.Identifier) -> dict[str, tuple[int, bytes]]:
@@ -51,3 +53,10 @@ async def _heads(connection: Any, batch: Batch, schema: sql.Identifier) -> dict[
     machine_ids = list({to_column(entry.machine_id) for entry in batch.entries})
     found = await connection.execute(select.format(schema), (machine_ids,), binary=True)
     return {from_column(machine_id): (seq, checksum) for machine_id, seq, checksum in await found.fetchall()}
+
+
+async def _used_by(connection: Any, batch: Batch, schema: sql.Identifier) -> JournalError | None:
+    claims = changes.claims_of(batch)
+    call = sql.SQL("SELECT {}.").format(schema) + sql.SQL(changes.FIRST_USED)
+    found = await connection.execute(call, changes.values_of_claims(claims))
+    return changes.used_by(claims, await found.fetchone())

@@ -10,7 +10,7 @@ from actorfsm.journal.postgresql.driver import psycopg, said_by
 if TYPE_CHECKING:
     from actorfsm.errors import JournalError
 
-__all__ = ["FENCED", "LOCKED", "USED", "is_of_one", "refusal"]
+__all__ = ["FENCED", "LOCKED", "is_of_one", "is_used", "refusal"]
 
 # The codes that the journal's own functions raise.
 LOCKED: Final = "AF005"
@@ -19,12 +19,18 @@ FENCED: Final = "AF001"
 _MOVED: Final = "AF002"
 _OTHER_CONNECTION: Final = "AF004"
 _DISK_FULL: Final = "53100"
+_UNIQUE: Final = "23505"
 
 
 def is_of_one(error: psycopg.Error) -> bool:
     """Return whether it is the fault of a batch, so that others in its group may be stored without it."""
     state = error.sqlstate or ""
     return state in {_MOVED, USED} or state.startswith(("22", "23", "54")) or not state
+
+
+def is_used(error: psycopg.Error) -> bool:
+    """Return whether the batch may claim what is used already."""
+    return error.sqlstate in {USED, _UNIQUE}
 
 
 def refusal(error: psycopg.Error | JournalError, shown: str) -> JournalError:

@@ -349,9 +349,9 @@ class Store:
 
     def _refused(self, error: psycopg.Error, batches: Sequence[Batch]) -> JournalError:
         """Return why the server refuses a batch."""
-        if len(batches) == 1 and (error.sqlstate == refusals.USED or (error.sqlstate or "").startswith("23")):
+        if len(batches) == 1 and refusals.is_used(error):
             with suppress(psycopg.Error, JournalError):
-                used = self._look(self._ready, lambda connection: changes.used_by(connection, batches[0]))
+                used = self._look(self._ready, lambda connection: _used_by(connection, batches[0]))
                 if used is not None:
                     return used
         return self._refusal(error)
@@ -412,6 +412,12 @@ class Store:
 def _checked(connection: Connection) -> Connection:
     connection.execute("SELECT")
     return connection
+
+
+def _used_by(connection: Connection, batch: Batch) -> JournalError | None:
+    claims = changes.claims_of(batch)
+    found = connection.execute(f"SELECT {changes.FIRST_USED}", changes.values_of_claims(claims))
+    return changes.used_by(claims, found.fetchone())
 
 
 def _most_telling(batches: Sequence[Batch]) -> Batch:

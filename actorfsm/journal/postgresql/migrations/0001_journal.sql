@@ -83,9 +83,9 @@ CREATE TABLE dead_letters (
 -- paused, or gone, holds no lock. The errors that they raise: see refusals.py.
 
 -- The lock that an owner's connection holds for as long as it lives.
-CREATE FUNCTION owner_lock(of_epoch bigint) RETURNS bigint
-LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
-  SELECT ('owners'::regclass::oid::bigint << 32) | (of_epoch & 4294967295)
+CREATE FUNCTION owner_lock(of_token uuid) RETURNS bigint
+LANGUAGE sql IMMUTABLE AS $$
+  SELECT hashtextextended(of_token::text, 0)
 $$;
 
 -- Become the owner. Unless by force, only if the one before is gone.
@@ -95,14 +95,14 @@ DECLARE
   before owners;
 BEGIN
   SELECT * INTO STRICT before FROM owners WHERE partition = 0 FOR UPDATE;
-  IF NOT by_force AND NOT pg_try_advisory_xact_lock(owner_lock(before.epoch)) THEN
+  IF NOT by_force AND NOT pg_try_advisory_xact_lock(owner_lock(before.token)) THEN
     RAISE EXCEPTION USING ERRCODE = 'AF005', MESSAGE = before.host, DETAIL = before.pid::text;
   END IF;
   my_epoch := before.epoch + 1;
   my_token := gen_random_uuid();
   UPDATE owners SET epoch = my_epoch, token = my_token, pid = my_pid, host = my_host
     WHERE partition = 0;
-  PERFORM pg_advisory_lock(owner_lock(my_epoch));
+  PERFORM pg_advisory_lock(owner_lock(my_token));
 END
 $$;
 
@@ -117,7 +117,7 @@ BEGIN
   IF NOT FOUND THEN
     RAISE EXCEPTION USING ERRCODE = 'AF001', MESSAGE = 'taken over';
   END IF;
-  PERFORM pg_advisory_lock(owner_lock(my_epoch));
+  PERFORM pg_advisory_lock(owner_lock(my_token));
   RETURN my_token;
 END
 $$;
@@ -227,6 +227,17 @@ BEGIN
       SET seq = excluded.seq, image = excluded.image, checksum = excluded.checksum;
   END IF;
 END
+$$;
+
+-- Return the place, from 1, of the first of these claims that comes too late: its event id is used up, or something
+-- waits under its key. One of them may be null.
+CREATE FUNCTION first_used(machine_ids text[], event_ids text[], keys text[]) RETURNS bigint
+LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
+  SELECT min(place)
+  FROM unnest(machine_ids, event_ids, keys) WITH ORDINALITY AS it (machine_id, event_id, key, place)
+  WHERE EXISTS (SELECT FROM pending WHERE pending.key = it.key) OR EXISTS (
+    SELECT FROM entries WHERE entries.machine_id = it.machine_id AND entries.concluded_id = it.event_id
+  )
 $$;
 
 -- Store a machine's image as of an entry, and trim entries to what is left of them.
