@@ -8,12 +8,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from actorfsm import JournalLocked, JournalUnusable
+from actorfsm import JournalError, JournalLocked, JournalUnusable
 from actorfsm.journal.postgresql import migration
 from actorfsm.journal.postgresql.journal import PostgreSQLJournal
 from actorfsm.journal.postgresql.migration import FORMAT, sql
 from actorfsm.journal.postgresql.schema import upgrade
 from tests.journal.stages import PostgreSQLStage
+from tests.journal.test_postgresql_in_trouble import backend_of, batch
 from tests.postgresql_server import Server, free_port
 
 
@@ -235,5 +236,33 @@ def test_only_to_read_takes_nothing_over(postgresql_server: Server) -> None:
         assert await reader.machines() == []
         await reader.close()
         await owner.close()
+
+    asyncio.run(scenario())
+
+
+def test_what_is_shown_still_is_what_was_there_when_it_was_opened(postgresql_server: Server) -> None:
+    async def scenario() -> None:
+        stage = PostgreSQLStage(postgresql_server)
+        owner = await stage.open()
+        await owner.append(batch(1))
+        await owner.snapshot("a")
+        still = stage.journal(read_only=True, still=True)
+        reader = stage.journal(read_only=True)
+        await still.open()
+        await reader.open()
+        await owner.append(batch(2))
+        await owner.append(batch(1, "b"))
+        await owner.snapshot("b")
+        assert [(row.machine_id, row.seq) for row in await still.rows()] == [("a", 1)]
+        assert [(row.machine_id, row.seq) for row in await reader.rows(("a", 1))] == [("a", 2), ("b", 1)]
+        assert [shot.machine_id for shot in await still.snapshots()] == ["a"]
+        assert [shot.machine_id for shot in await reader.snapshots("a")] == ["b"]
+        for journal in (still, reader):
+            postgresql_server.do("SELECT pg_terminate_backend(%s)", backend_of(journal))
+        assert len(await reader.rows()) == 3
+        with pytest.raises(JournalError, match="what it showed: open it again"):
+            await still.rows()
+        for journal in (still, reader, owner):
+            await journal.close()
 
     asyncio.run(scenario())

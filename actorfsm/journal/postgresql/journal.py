@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from actorfsm.journal.postgresql.changes import Owner
     from actorfsm.journal.postgresql.connecting import Connect
     from actorfsm.journal.postgresql.store import Durability
-    from actorfsm.journal.protocol import Placed, Stored, StoredSnapshot
+    from actorfsm.journal.protocol import Journal, Placed, Stored, StoredSnapshot
 
 __all__ = ["PostgreSQLJournal"]
 
@@ -44,6 +44,8 @@ class PostgreSQLJournal:
         take_over: Take the machines over also from an owner that lives: it is fenced. Without it `open` raises
             `JournalLocked` then.
         read_only: To look at a journal, also while another process uses it. Nothing can be stored.
+        still: With `read_only`: show the journal as it was when it was opened, whatever is written meanwhile. Not for
+            long: the server keeps what was deleted since.
         still: With `read_only`: show the journal as it was when it was opened, whatever is written meanwhile. Not for
             long: the server keeps what was true then until this is closed.
         connect: Makes a connection, for tests.
@@ -215,3 +217,7 @@ class PostgreSQLJournal:
         return await self._change(
             lambda connection, owner: changes.forget(connection, owner, machine_id, through_seq)
         )
+
+
+if TYPE_CHECKING:
+    _kept: type[Journal] = PostgreSQLJournal

@@ -277,25 +277,6 @@ def dead_letters_of(connection: Connection, after: int, limit: int) -> list[Dead
     ]
 
 
-def all_rows(connection: Connection, after: tuple[str, int], limit: int) -> list[Row]:
-    """Return entries of all machines; see `Journal.rows`."""
-    condition = "WHERE (machine_id, seq) > (%s, %s) ORDER BY machine_id, seq LIMIT %s"
-    return _read(connection, condition, (to_column(after[0]), after[1], limit))
-
-
-def snapshots_of(connection: Connection, after: str, limit: int) -> list[StoredSnapshot]:
-    """Return snapshots; see `Journal.snapshots`."""
-    rows = connection.execute(
-        "SELECT machine_id, seq, image, checksum FROM snapshots WHERE machine_id > %s ORDER BY machine_id LIMIT %s",
-        (to_column(after), limit),
-        binary=True,
-    )
-    return [
-        StoredSnapshot(from_column(machine_id), seq, image, checksum)
-        for machine_id, seq, image, checksum in rows
-    ]
-
-
 def _corrupt(what: str, machine_id: str) -> JournalCorrupt:
     return JournalCorrupt(
         f"{what} is not what was written: the row was changed", seq=0, machine_id=machine_id

@@ -103,6 +103,7 @@ class Store:
         self._make = connect
         self._take_over = take_over
         self._read_only = read_only
+        self._is_still = still and read_only
         self._is_still = still
         self._connection: Connection | None = None
         self._backend: tuple[Any, ...] | None = None
@@ -148,6 +149,9 @@ class Store:
         if self._read_only:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             connection.read_only = True
+        if self._is_still:
+            connection.execute("SET idle_in_transaction_session_timeout = 0")
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             if self._is_still:
                 connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
@@ -252,6 +256,10 @@ class Store:
             JournalError: There is none to be had now.
             psycopg.Error: The same.
         """
+        if self._is_still and self._connection is None:
+            raise JournalError(
+                f"the connection to {self._target.shown} is gone, and with it what it showed: open it again"
+            )
         if self._read_only or self._is_fenced:
             return self._connection or self._reconnect()
         try:
@@ -405,6 +413,8 @@ class Store:
             return self._look(self._readable, look)
         except NotStored as error:
             raise JournalError(str(error)) from error
+        except JournalUnusable as error:
+            raise JournalError(f"{self._target.shown} cannot be read now: {error}") from error
         except psycopg.Error as error:
             raise JournalError(f"{self._target.shown} cannot be read: {said_by(error)}") from error
 
