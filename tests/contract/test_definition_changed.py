@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, field_validator
 from actorfsm import (
     STAY,
     Event,
+    EventIdConflict,
     Fields,
     Machine,
     Quarantined,
@@ -415,5 +416,30 @@ def test_a_recorded_reply_that_does_not_fit_is_an_error_of_who_asks_again_and_th
                     await system.ask("full", fill(litres=5), event_id="fill")
                 assert await system.ask("full", Look()) == 1
                 assert system.quarantined() == []
+
+    sim(_case(scenario), seeds=SEEDS)
+
+
+@pytest.mark.rule("C24")
+@pytest.mark.rule("C28")
+def test_an_event_id_from_before_a_field_with_a_default_was_added_is_that_of_the_same_event(
+    sim: Callable[..., None],
+) -> None:
+    class Fill(Event[Slip]):
+        litres: int
+        hose: str = "short"
+
+    class Tank(_Looks, initial=S.EMPTY):
+        litres: int = 0
+        colour: str = "violet"
+
+        @transition(S.EMPTY, to=S.FULL)
+        async def fill(self, event: Fill) -> Slip: ...  # type: ignore[override]
+
+    async def scenario(lives: Lives) -> None:
+        async with lives.begin(Tank) as system:
+            assert await system.ask("full", Fill(litres=5), event_id="fill") == Slip(number=5)
+            with pytest.raises(EventIdConflict):
+                await system.ask("full", Fill(litres=5, hose="long"), event_id="fill")
 
     sim(_case(scenario), seeds=SEEDS)
