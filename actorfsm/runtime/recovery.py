@@ -502,7 +502,7 @@ class Recovery:
         """
         kind, track = actor.kind, actor.track
         assert track is not None  # noqa: S101 -- it was revived
-        events = {spec.name: spec.event_class for spec in kind.events.values()}
+        events = self._recording.entries.values(kind).event_classes()
         for item in items:
             if isinstance(item, Pending) and _is_job(item):
                 stored = read_note(item.note, self._parts.services, events)

@@ -28,8 +28,9 @@ class StoredReplies:
         self._definition = definition
         self._readers: dict[type[Any], _Reader] = {}
         for spec in definition.events.values():
-            for cls in _classes(spec.reply.annotation):
-                Lineage(cls)  # what is wrong with its upcasts is said at the start
+            for kind in _kinds(spec.reply.annotation):
+                if isinstance(kind, type):
+                    Lineage(kind)  # what is wrong with its upcasts is said at the start
 
     def payload(self, event: Event[Any, Any], reply: Any) -> Payload | None:
         """Return a reply as it is stored; None for none.
@@ -67,7 +68,10 @@ class _Reader:
 
     def __init__(self, annotation: Any) -> None:
         self.adapter: TypeAdapter[Any] = TypeAdapter(annotation)
-        self._lineages = [Lineage(cls) for cls in _classes(annotation)]
+        kinds = list(_kinds(annotation))
+        self._lineages = [Lineage(cls) for cls in kinds if isinstance(cls, type)]
+        self._has_others = not all(isinstance(kind, type) for kind in kinds)
+        """Whether a reply may be something without a version beside: a list, say."""
 
     def read(self, payload: Payload, where: str) -> Any:
         stored = (payload.type, payload.version)
@@ -89,7 +93,7 @@ class _Reader:
         """
         named = next((lineage for lineage in self._lineages if payload.type in lineage.names), None)
         others = [lineage for lineage in self._lineages if lineage.version > 1]
-        if payload.version == 1 and named is None and not others:
+        if payload.version == 1 and named is None and (self._has_others or not others):
             return
         lineage = named or (others[0] if others else None)
         why = (
@@ -104,13 +108,13 @@ class _Reader:
         )
 
 
-def _classes(annotation: Any) -> Iterator[type[Any]]:
-    """Yield the classes that a reply may be of; what is inside a container has no version of its own."""
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """Yield what a reply may be: classes, and others; what is inside a container has no version of its own."""
     origin = get_origin(annotation)
     if origin is Annotated:
-        yield from _classes(get_args(annotation)[0])
+        yield from _kinds(get_args(annotation)[0])
     elif origin is Union or origin is UnionType:
         for argument in get_args(annotation):
-            yield from _classes(argument)
-    elif isinstance(annotation, type) and origin is None and annotation is not type(None):
-        yield annotation
+            yield from _kinds(argument)
+    elif annotation is not None and annotation is not type(None):
+        yield annotation if origin is None else str(annotation)

@@ -133,6 +133,10 @@ class StoredValues:
         found = self._events.get((payload.type, payload.version))
         return None if found is None else found[0].event_class
 
+    def event_classes(self) -> dict[str, type[Event[Any, Any]]]:
+        """Return the event classes by the names that they have, and had."""
+        return {name: lineage.cls for name, lineage in self._by_name.items()}
+
     def _unknown(self, payload: Payload, where: str) -> SchemaMismatch:
         name, version = payload.type, payload.version
         lineage = self._by_name.get(name)
@@ -186,7 +190,7 @@ class StoredValues:
         node = self.states.get(name)
         if node is None:
             said = ", ".join(stored) or "(none)"
-            led = f" ({said} when it was stored)" if (name,) != stored else ", which is stored"
+            led = f" ({said} when it was stored)" if name and (name,) != stored else ", which is stored"
             raise SchemaMismatch(
                 f"{where}: {self._name} has no state {name or said}{led}; there are {', '.join(self.states)}. Raise "
                 f"its schema_version and say what became of the state: @upcast({self._name}, from_version=..., "
