@@ -17,10 +17,12 @@ from tests.contract.till import TILLS, Ledger, Pay, Till
 ROOT = Path(__file__).parents[2]
 
 
-def run_until_killed(journal: Path | str, first: int, answers: int) -> list[tuple[str, int, int]]:
+def run_until_killed(
+    journal: Path | str, first: int, answers: int, *options: str
+) -> list[tuple[str, int, int]]:
     """Let the program run, kill it when it has printed so many answers, and return all that it printed."""
     child = subprocess.Popen(
-        [sys.executable, "-m", "tests.contract.till", str(journal), str(first)],
+        [sys.executable, "-m", "tests.contract.till", str(journal), str(first), *options],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -46,13 +48,35 @@ def test_a_killed_process_has_lost_nothing_that_it_answered_and_does_nothing_twi
     asyncio.run(check(journal, answered))
 
 
+@pytest.mark.rule("C23")
+@pytest.mark.rule("C24")
+def test_a_killed_process_has_lost_nothing_that_it_had_accepted_durably_and_does_nothing_twice(
+    tmp_path: Path,
+) -> None:
+    journal = tmp_path / "till.db"
+    accepted: list[tuple[str, int, int]] = []
+    for life in range(3):
+        accepted += run_until_killed(journal, 1_000_000 * life, 60 + 17 * life, "tell")
+    asyncio.run(_check_accepted(journal, accepted))
+
+
+async def _check_accepted(journal: Path, accepted: list[tuple[str, int, int]]) -> None:
+    async with ActorSystem(Till, Ledger, journal=journal, trace=None) as system:
+        for n in range(TILLS):
+            till = await system.get_or_spawn(Till, f"till-{n}")
+            await till.ask(Pay(number=10_000_000), timeout=60)  # behind all that was promised
+            paid = till.snapshot().data["paid"]
+            assert paid == tuple(sorted(set(paid))), "in order, and each once"
+            assert {number for who, number, _ in accepted if who == till.id} <= set(paid)
+
+
 async def check(journal: Path | str, answered: list[tuple[str, int, int]]) -> None:
     async with ActorSystem(Till, Ledger, journal=journal, trace=None) as system:
         for till, number, reply in answered:
             assert await system.ask(till, Pay(number=number), event_id=f"pay-{number}") == reply
         ledger = await system.get_or_spawn(Ledger, "ledger")
         lines = ledger.snapshot().data["lines"]
-        booked = set()
+        booked: set[tuple[str, int]] = set()
         for n in range(TILLS):
             till = await system.get_or_spawn(Till, f"till-{n}")
             data = till.snapshot().data

@@ -1,4 +1,7 @@
-"""A program with a journal, to be killed: `python -m tests.contract.till JOURNAL FIRST` prints what it is answered."""
+"""A program with a journal, to be killed: `python -m tests.contract.till JOURNAL FIRST [tell]`.
+
+It prints what it is answered, or with `tell` what was accepted durably; then the reply is 0.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import sys
 from enum import Enum, auto
 from typing import Any
 
-from actorfsm import STAY, ActorSystem, Event, Machine, transition
+from actorfsm import STAY, ActorSystem, Event, Machine, MailboxFull, transition
 
 __all__ = ["Book", "Close", "Ledger", "Pay", "Till", "main"]
 
@@ -67,7 +70,7 @@ class Ledger(Machine[S, Any], initial=S.OPEN, final=(S.CLOSED,)):
     async def close(self, event: Close) -> None: ...
 
 
-async def main(journal: str, first: int) -> None:
+async def main(journal: str, first: int, *, tells: bool = False) -> None:
     """Pay at all tills for ever, each payment with an event id, and print each answer."""
     async with ActorSystem(Till, Ledger, journal=journal, trace=None) as system:
         await system.get_or_spawn(Ledger, "ledger")
@@ -77,7 +80,16 @@ async def main(journal: str, first: int) -> None:
             number = first
             while True:
                 number += 1
-                reply = await system.ask(till, Pay(number=number), event_id=f"pay-{number}")
+                if tells:
+                    try:
+                        await system.tell(till, Pay(number=number), durable=True).accepted()
+                    except MailboxFull:
+                        await asyncio.sleep(0.01)
+                        number -= 1
+                        continue
+                    reply = 0
+                else:
+                    reply = await system.ask(till, Pay(number=number), event_id=f"pay-{number}")
                 sys.stdout.write(f"{till} {number} {reply}\n")
                 sys.stdout.flush()
 
@@ -85,4 +97,4 @@ async def main(journal: str, first: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), tells="tell" in sys.argv[3:]))
