@@ -30,10 +30,11 @@ def main(arguments: list[str] | None = None) -> Result:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=2_000)
     parser.add_argument("--losses", type=int, default=1_000)
+    parser.add_argument("--seconds", type=float, default=1e9, help="no more kills after that")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args(arguments)
     with Campaign(given.seed) as campaign:
-        campaign.run(given.kills)
+        campaign.run(given.kills, given.seconds)
         campaign.lose_power(given.losses)
         for violation in campaign.result.violations:
             print(violation)
