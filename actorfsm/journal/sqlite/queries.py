@@ -52,9 +52,15 @@ def text_of(state: State) -> str:
 
 
 def load(connection: Connection, machine_id: str) -> Stored | None:
-    """Return a machine; see `Journal.load`."""
+    """Return a machine; see `Journal.load`.
+
+    Raises:
+        JournalCorrupt: What is stored of it is not what was written.
+    """
     head = head_of(connection, machine_id)
     if head is None:
+        if rows_of(connection, machine_id, "seq > ?", (0,), 1):
+            raise _corrupt(f"the head of {machine_id}", machine_id)  # there are entries, and so there was one
         return None
     snapshot = snapshot_of(connection, machine_id)
     image = image_of(head, snapshot, lambda seq: rows_of(connection, machine_id, "seq >= ?", (seq,)))
@@ -179,7 +185,7 @@ def timers_of(
 def _timer(due_us: int, machine_id: str, name: str, body: str, checksum: bytes) -> StoredTimer:
     timer = codec.decode_timer(machine_id, body, checksum)
     if (timer.due_us, timer.machine_id, timer.name) != (due_us, machine_id, name):
-        raise _corrupt(f"the timer {name} of {machine_id}", machine_id)
+        raise _corrupt(f"the timer {name} of {machine_id}", timer.machine_id)
     return timer
 
 
@@ -195,7 +201,7 @@ def pending_of(connection: Connection, after: int, limit: int) -> list[Placed]:
 def _placed(place: int, key: str, machine_id: str, body: str, checksum: bytes) -> Placed:
     pending = codec.decode_pending(machine_id, body, checksum)
     if (pending.key, pending.machine_id) != (key, machine_id):
-        raise _corrupt(f"what is pending for {machine_id} as {key}", machine_id)
+        raise _corrupt(f"what is pending for {machine_id} as {key}", pending.machine_id)
     return Placed(place, pending)
 
 

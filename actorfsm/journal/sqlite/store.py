@@ -106,7 +106,7 @@ class Store:
         self._connection = self._connect(uri, uri=True, isolation_level=None, check_same_thread=False)
         if self._is_still:
             self._connection.execute("BEGIN")
-        (self.epoch,) = self._connection.execute("SELECT epoch FROM owners").fetchone()
+        self.epoch = _epoch_in(self._connection)
 
     def _reconnect(self) -> sqlite3.Connection:
         """Open the file, which also brings what an earlier process left in the log to where it belongs."""
@@ -145,7 +145,7 @@ class Store:
             "UPDATE owners SET epoch = epoch + 1, pid = ?, host = ? WHERE partition = 0",
             (os.getpid(), platform.node()),
         )
-        (self.epoch,) = connection.execute("SELECT epoch FROM owners WHERE partition = 0").fetchone()
+        self.epoch = _epoch_in(connection)
 
     def _unusable(self, error: sqlite3.Error) -> JournalError:
         match error_code(error):
@@ -247,8 +247,7 @@ class Store:
             raise NotStored("the journal was opened to read only")
         connection = self._settled()
         connection.execute("BEGIN IMMEDIATE")
-        (epoch,) = connection.execute("SELECT epoch FROM owners WHERE partition = 0").fetchone()
-        if epoch != self.epoch:
+        if _epoch_in(connection) != self.epoch:
             raise Fenced("another system has taken the machines over: this one may not write any more")
         return connection
 
@@ -370,3 +369,18 @@ class Store:
             raise JournalError(str(error)) from error
         except sqlite3.Error as error:
             raise JournalError(f"{self._path} cannot be read: {error}") from error
+        except (AttributeError, TypeError, ValueError) as error:
+            # SQLite does not look whether a row has the form that its table asks for.
+            raise JournalError(f"{self._path} is damaged: what is stored has not its form") from error
+
+
+def _epoch_in(connection: sqlite3.Connection) -> int:
+    """Return who owns the machines.
+
+    Raises:
+        sqlite3.DatabaseError: That is not there any more.
+    """
+    found = connection.execute("SELECT epoch FROM owners WHERE partition = 0").fetchone()
+    if found is None or not isinstance(found[0], int):
+        raise sqlite3.DatabaseError("it does not say whose it is")
+    return found[0]

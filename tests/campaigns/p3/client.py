@@ -102,7 +102,8 @@ class Client:
         if not self.open[machine] and not last:
             self.send(connection, self.go_on(machine))
         if last and not any(self.open.values()):
-            connection.sendall(b'{"what": "rest"}\n')
+            # Some may have had their last answer from a system that is dead: they are to be shown, too.
+            connection.sendall(json.dumps({"what": "rest", "machines": list(self.open)}).encode() + b"\n")
         return False
 
 

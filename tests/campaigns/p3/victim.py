@@ -70,8 +70,7 @@ async def serve(
         async def answer(asked: dict[str, Any], writer: asyncio.StreamWriter) -> None:
             try:
                 machine, what, number = asked["machine"], asked["what"], asked["number"]
-                kind = Desk if machine.startswith("desk") else Till
-                await system.get_or_spawn(kind, machine)
+                await system.get_or_spawn(_class_of(machine), machine)
                 event = EVENTS[what](number=number)
                 reply: Any = await system.ask(machine, event, event_id=asked["id"])
                 said = {"id": asked["id"], "machine": machine, "reply": reply}
@@ -86,6 +85,8 @@ async def serve(
                 while line := await reader.readline():
                     asked = json.loads(line)
                     if asked["what"] == "rest":
+                        for machine in asked["machines"]:
+                            await system.get_or_spawn(_class_of(machine), machine)
                         await _rest(system)
                         writer.write(json.dumps({"id": "rest", "machines": _shown(system)}).encode() + b"\n")
                         await writer.drain()
@@ -97,6 +98,10 @@ async def serve(
         await end.wait()
         server.close()
     reached("closed")
+
+
+def _class_of(machine_id: str) -> type[Desk | Till]:
+    return Desk if machine_id.startswith("desk") else Till
 
 
 async def _rest(system: ActorSystem[Any]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import actorfsm
+from tests.campaigns.disk import IN_MEMORY
 from tests.campaigns.disk.shim import Control
 from tests.campaigns.p4.faults import SCENARIOS
 
@@ -22,8 +23,6 @@ __all__ = ["Result", "run"]
 ROOT: Final = Path(__file__).parents[3]
 HANGS_S: Final = 60.0
 """A run takes a tenth of a second."""
-MEMORY: Final = Path("/dev/shm")  # noqa: S108 -- a disk that fails need not be one
-"""The shim fails the calls, whatever is behind them: there a sync costs nothing."""
 
 
 @dataclass
@@ -53,7 +52,7 @@ def run(*, every_call: bool, plant: str = "", scenarios: tuple[str, ...] = SCENA
 
 def _run_one(scenario: str, stride: str, plant: str, result: Result) -> None:
     paths = [str(ROOT), str(Path(actorfsm.__file__).parents[1])]
-    with tempfile.TemporaryDirectory(prefix="p4-", dir=MEMORY if MEMORY.is_dir() else None) as folder:
+    with tempfile.TemporaryDirectory(prefix="p4-", dir=IN_MEMORY) as folder:
         control = Control(Path(folder) / "control")
         command = [
             *(sys.executable, "-m", "tests.campaigns.p4.worker", str(control.path), f"{folder}/world"),
