@@ -56,6 +56,12 @@ async def write(path: Path) -> None:
     await journal.close()
 
 
+async def all_of(read: Callable[[Any], Any], after: Any, place_of: Callable[[Any], Any]) -> None:
+    """Read a list to its end; a page of it ends before what cannot be read."""
+    while page := await read(after):
+        after = place_of(page[-1])
+
+
 async def complaints(path: Path) -> dict[str, int]:
     """Return what the journal finds wrong: by what was asked, the entry that it names."""
     journal = SQLiteJournal(path)
@@ -64,8 +70,12 @@ async def complaints(path: Path) -> dict[str, int]:
         "load": lambda: journal.load("a"),
         "entries": lambda: journal.entries("a"),
         "lookup": lambda: journal.lookup("a", "e-10"),
-        "timers": lambda: journal.timers(1_000),
-        "pending": journal.pending,
+        "timers": lambda: all_of(
+            lambda after: journal.timers(1_000, after),
+            None,
+            lambda last: (last.due_us, last.machine_id, last.name),
+        ),
+        "pending": lambda: all_of(journal.pending, 0, lambda last: last.place),
         "dead": journal.dead_letters,
     }
     found: dict[str, int] = {}
