@@ -11,7 +11,17 @@ from actorfsm.errors import JournalUnusable, Unsupported
 if TYPE_CHECKING:
     from actorfsm.journal.protocol import Journal
 
-__all__ = ["journal_at"]
+__all__ = ["journal_at", "journal_to_read"]
+
+
+def journal_to_read(address: str | PathLike[str]) -> Journal:
+    """Return the journal at an address as it is when it is opened, to look at beside the system that uses it.
+
+    Raises:
+        JournalUnusable: It is no address.
+        Unsupported: This version has no such back end, or what it needs is not installed.
+    """
+    return _journal(address, read_only=True, still=True)
 
 
 def journal_at(
@@ -30,11 +40,15 @@ def journal_at(
     """
     if not isinstance(address, str | PathLike):
         return address
+    return _journal(address, durability=durability, read_only=read_only)
+
+
+def _journal(address: str | PathLike[str], **options: Any) -> Journal:
     name = fspath(cast("str", address))
     scheme, separator, _ = name.partition("://")
     if separator and scheme in {"postgresql", "postgres"}:
         postgresql: Any = import_module("actorfsm.journal.postgresql.journal")
-        on_a_server: Journal = postgresql.PostgreSQLJournal(name, durability=durability, read_only=read_only)
+        on_a_server: Journal = postgresql.PostgreSQLJournal(name, **options)
         return on_a_server
     if separator:
         raise Unsupported(
@@ -43,5 +57,5 @@ def journal_at(
     if not name.strip() or name.startswith(":") or "\0" in name:
         raise JournalUnusable(f"journal={name!r}: give the name of a file, such as 'orders.db'")
     sqlite: Any = import_module("actorfsm.journal.sqlite.journal")
-    journal: Journal = sqlite.SQLiteJournal(name, durability=durability, read_only=read_only)
+    journal: Journal = sqlite.SQLiteJournal(name, **options)
     return journal

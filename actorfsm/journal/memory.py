@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from actorfsm.journal.entry import Batch, DeadMessage, Entry, Recorded, Status, StoredTimer
     from actorfsm.journal.image import Image
+    from actorfsm.journal.protocol import Part
 
 __all__ = ["Fate", "MemoryJournal", "MemoryStore"]
 
@@ -114,6 +115,38 @@ class MemoryStore:
         )
         if row.concluded_id is not None:
             self.concluded[machine_id, row.concluded_id] = row.seq
+
+    def restore(self, part: Part) -> None:
+        """Store part of another journal.
+
+        Raises:
+            NotStored: Some of it is there already.
+        """
+        known = any(head.machine_id in self.heads for head in part.heads) or any(
+            row.seq == there.seq for row in part.rows for there in self.rows.get(row.machine_id, ())
+        )
+        if known or any(pending.key in self.pending for pending in part.pending):
+            raise NotStored("some of it is stored already")
+        for head in part.heads:
+            insort(self.ids, head.machine_id)
+            self.heads[head.machine_id] = head
+        for row in part.rows:
+            self.rows.setdefault(row.machine_id, []).append(row)
+            if row.concluded_id is not None:
+                self.concluded[row.machine_id, row.concluded_id] = row.seq
+        for machine_id, seq, text, checksum in part.snapshots:
+            self.snapshots[machine_id] = (seq, text, checksum)
+        for timer in part.timers:
+            self.timers[timer.machine_id, timer.name] = (timer.due_us, *codec.encode_timer(timer))
+        for pending in part.pending:
+            self.pending[pending.key] = (
+                self._next_place(),
+                pending.machine_id,
+                *codec.encode_pending(pending),
+            )
+        for letter in part.dead:
+            words = (letter.machine_id, letter.reason, letter.at_us)
+            self.dead[self._next_place()] = (*words, *codec.encode_dead(letter))
 
     def _next_place(self) -> int:
         self.places += 1
@@ -324,6 +357,10 @@ class MemoryJournal:
             store.rows[machine_id] = [
                 codec.trimmed(row) if row.seq <= head.seq - keep else row for row in store.rows[machine_id]
             ]
+
+    async def restore(self, part: Part) -> None:
+        """Store part of another journal; see `Journal`."""
+        self._commit(lambda: self.store.restore(part))
 
     async def forget(self, machine_id: str, through_seq: int) -> int:
         """Forget event ids and answers; see `Journal`."""

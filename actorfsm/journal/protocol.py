@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from actorfsm.journal.entry import Batch, DeadMessage, Entry, Head, Pending, Recorded, Status, StoredTimer
     from actorfsm.journal.image import Image
 
-__all__ = ["Journal", "Placed", "Stored", "StoredSnapshot"]
+__all__ = ["Journal", "Part", "Placed", "Stored", "StoredSnapshot"]
 
 
 class Stored(NamedTuple):
@@ -55,6 +55,26 @@ class StoredSnapshot(NamedTuple):
     seq: int
     text: str
     checksum: bytes
+
+
+class Part(NamedTuple):
+    """Part of a journal, as it is stored: what is carried from one to another.
+
+    Attributes:
+        heads: Where machines are.
+        rows: Entries.
+        snapshots: Snapshots.
+        timers: Timers.
+        pending: What is pending, in its order.
+        dead: Dead letters, in their order.
+    """
+
+    heads: Sequence[Head] = ()
+    rows: Sequence[Row] = ()
+    snapshots: Sequence[StoredSnapshot] = ()
+    timers: Sequence[StoredTimer] = ()
+    pending: Sequence[Pending] = ()
+    dead: Sequence[DeadMessage] = ()
 
 
 class Journal(Protocol):
@@ -226,6 +246,15 @@ class Journal(Protocol):
             JournalCorrupt: What is stored of it is not what was written.
             NotStored: There is no new snapshot; the old one and the entries are as they were.
             OutcomeUnknown: That could not be settled; what `load` returns is the same either way.
+        """
+        ...
+
+    async def restore(self, part: Part) -> None:
+        """Store part of another journal as it was there, nothing checked: for a journal that was empty, part by part.
+
+        Raises:
+            NotStored: Nothing of it was stored: some of it is there already, or it failed.
+            OutcomeUnknown: That could not be settled.
         """
         ...
 

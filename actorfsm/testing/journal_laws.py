@@ -39,6 +39,8 @@ from actorfsm.journal.entry import (
     promise_key,
 )
 from actorfsm.journal.image import Image
+from actorfsm.journal.memory import MemoryJournal
+from actorfsm.journal.protocol import Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -318,6 +320,49 @@ async def snapshots_are_listed_by_machine(stage: Stage) -> None:
     assert first.checksum == checksum_of_image(first.text, row.checksum)
     assert list(await journal.snapshots("b")) == [second]
     assert list(await journal.snapshots(limit=1)) == [first]
+    await journal.close()
+
+
+@_law
+async def part_of_another_journal_is_stored_as_it_was_there(stage: Stage) -> None:
+    """All of it or nothing; it goes on from there."""
+    source = MemoryJournal()
+    await source.open()
+    timer = StoredTimer(machine_id="a\0", name="t", due_us=1, scope="NAMED", message=_message("t"))
+    promise = Pending(key="a/1/0", kind="event", machine_id="b", message=_message("p"))
+    letters = [DeadMessage(machine_id="x", message=_message(f"d{n}"), reason="gone", at_us=n) for n in (1, 2)]
+    for seq in range(1, 4):
+        await _store(source, _entry("a\0", seq), _entry("b", seq))
+    last = _entry("a\0", 4, timers_set=(timer,), promises=(promise,))
+    await _store(source, _entry("b", 4), last, dead=tuple(letters))
+    await source.snapshot("b", keep=1)
+    part = Part(
+        *(await source.machines(), await source.rows(), await source.snapshots(), await source.timers(2)),
+        *([placed.pending for placed in await source.pending()], await source.dead_letters()),
+    )
+    journal = await stage.open()
+    await journal.restore(part)
+    for _ in range(2):
+        assert list(await journal.machines()) == list(part.heads)
+        assert list(await journal.rows()) == list(part.rows)
+        assert list(await journal.snapshots()) == list(part.snapshots)
+        assert list(await journal.timers(2)) == [timer]
+        assert [placed.pending for placed in await journal.pending()] == [promise]
+        assert [replace(letter, place=0) for letter in await journal.dead_letters()] == letters
+        assert await journal.load("b") == await source.load("b")
+        assert await journal.lookup("b", "e-1") == await source.lookup("b", "e-1")
+        try:
+            await journal.restore(
+                part._replace(heads=[part.heads[0]._replace(machine_id="new"), part.heads[1]])
+            )
+        except NotStored:
+            assert await journal.load("new") is None
+        else:
+            raise AssertionError("what is there already was stored once more")
+        await journal.close()
+        journal = await stage.open()
+    await _store(journal, _entry("a\0", 5))
+    await _refused(EventIdUsed, journal, Batch(entries=(_entry("b", 5, "e-1"),)))
     await journal.close()
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from actorfsm.errors import EventIdUsed
     from actorfsm.journal.entry import Batch
+    from actorfsm.journal.protocol import Part
 
 __all__ = [
     "APPEND",
@@ -28,6 +29,7 @@ __all__ = [
     "drop_dead_letters",
     "forget",
     "plan",
+    "restore",
     "snapshot",
     "used_by",
     "values_of",
@@ -239,6 +241,61 @@ def snapshot(connection: Connection, owner: Owner, machine_id: str, keep: int | 
             *([row.seq for row in left], [row.answer for row in left], [row.trimmed for row in left]),
         ],
     )
+
+
+def restore(connection: Connection, part: Part) -> int:
+    """Store part of another journal; see `Journal.restore`."""
+    text = to_column
+    tables: list[tuple[LiteralString, list[tuple[Any, ...]]]] = [
+        (
+            "machines VALUES (%s, %s, %s, %s, %s, %b)",
+            [
+                (text(of), text(machine), status, queries.text_of(state), seq, checksum)
+                for of, machine, status, state, seq, checksum in part.heads
+            ],
+        ),
+        (
+            "entries VALUES (%s, %s, %s, %s, %s, %b, %b)",
+            [
+                (
+                    text(row.machine_id),
+                    row.seq,
+                    None if row.concluded_id is None else text(row.concluded_id),
+                    *row[3:],
+                )
+                for row in part.rows
+            ],
+        ),
+        ("snapshots VALUES (%s, %s, %s, %b)", [(text(of), *rest) for of, *rest in part.snapshots]),
+        (
+            "timers VALUES (%s, %s, %s, %s, %b)",
+            [
+                (text(timer.machine_id), text(timer.name), timer.due_us, *codec.encode_timer(timer))
+                for timer in part.timers
+            ],
+        ),
+        (
+            "pending (key, machine_id, event_id, body, checksum) VALUES (%s, %s, %s, %s, %b)",
+            [
+                (
+                    *(text(pending.key), text(pending.machine_id), text(pending.message.event_id)),
+                    *codec.encode_pending(pending),
+                )
+                for pending in part.pending
+            ],
+        ),
+        (
+            "dead_letters (machine_id, reason, at_us, body, checksum) VALUES (%s, %s, %s, %s, %b)",
+            [
+                (text(letter.machine_id), text(letter.reason), letter.at_us, *codec.encode_dead(letter))
+                for letter in part.dead
+            ],
+        ),
+    ]
+    with connection.transaction(), connection.cursor() as cursor:
+        for table, rows in tables:
+            cursor.executemany("INSERT INTO " + table, rows)
+    return sum(len(rows) for _, rows in tables)
 
 
 def forget(connection: Connection, owner: Owner, machine_id: str, through_seq: int) -> int:

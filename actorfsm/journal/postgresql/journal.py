@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from actorfsm.journal.postgresql.changes import Owner
     from actorfsm.journal.postgresql.connecting import Connect
     from actorfsm.journal.postgresql.store import Durability
-    from actorfsm.journal.protocol import Journal, Placed, Stored, StoredSnapshot
+    from actorfsm.journal.protocol import Journal, Part, Placed, Stored, StoredSnapshot
 
 __all__ = ["PostgreSQLJournal"]
 
@@ -211,6 +211,10 @@ class PostgreSQLJournal:
     async def snapshot(self, machine_id: str, *, keep: int | None = None) -> None:
         """Store a machine's image; see `Journal`."""
         await self._change(lambda connection, owner: changes.snapshot(connection, owner, machine_id, keep))
+
+    async def restore(self, part: Part) -> None:
+        """Store part of another journal; see `Journal`."""
+        await self._change(lambda connection, _: changes.restore(connection, part))
 
     async def forget(self, machine_id: str, through_seq: int) -> int:
         """Forget event ids and answers; see `Journal`."""

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from actorfsm.errors import EventIdUsed
     from actorfsm.journal.codec import Row
     from actorfsm.journal.entry import Batch, Entry
+    from actorfsm.journal.protocol import Part
 
-__all__ = ["Head", "drop_dead_letters", "forget", "insert", "plan", "snapshot", "used_by"]
+__all__ = ["Head", "drop_dead_letters", "forget", "insert", "plan", "restore", "snapshot", "used_by"]
 
 Head: TypeAlias = tuple[int, bytes]
 """Number and checksum of a machine's last entry."""
@@ -162,6 +163,42 @@ def snapshot(connection: Connection, machine_id: str, keep: int | None) -> int:
             [(row.answer, row.trimmed, row.machine_id, row.seq) for row in left],
         )
     return 1
+
+
+def restore(connection: Connection, part: Part) -> int:
+    """Store part of another journal; see `Journal.restore`."""
+    tables: list[tuple[str, list[tuple[object, ...]]]] = [
+        (
+            "machines VALUES (?, ?, ?, ?, ?, ?)",
+            [(*head[:3], queries.text_of(head.state), head.seq, head.checksum) for head in part.heads],
+        ),
+        ("entries VALUES (?, ?, ?, ?, ?, ?, ?)", [tuple(row) for row in part.rows]),
+        ("snapshots VALUES (?, ?, ?, ?)", [tuple(snapshot) for snapshot in part.snapshots]),
+        (
+            "timers VALUES (?, ?, ?, ?, ?)",
+            [
+                (timer.machine_id, timer.name, timer.due_us, *codec.encode_timer(timer))
+                for timer in part.timers
+            ],
+        ),
+        (
+            "pending (key, machine_id, event_id, body, checksum) VALUES (?, ?, ?, ?, ?)",
+            [
+                (pending.key, pending.machine_id, pending.message.event_id, *codec.encode_pending(pending))
+                for pending in part.pending
+            ],
+        ),
+        (
+            "dead_letters (machine_id, reason, at_us, body, checksum) VALUES (?, ?, ?, ?, ?)",
+            [
+                (letter.machine_id, letter.reason, letter.at_us, *codec.encode_dead(letter))
+                for letter in part.dead
+            ],
+        ),
+    ]
+    for table, rows in tables:
+        connection.executemany(f"INSERT INTO {table}", rows)
+    return sum(len(rows) for _, rows in tables)
 
 
 def forget(connection: Connection, machine_id: str, through_seq: int) -> int:

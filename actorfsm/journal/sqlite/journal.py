@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from actorfsm.journal.codec import Row
     from actorfsm.journal.entry import Batch, DeadMessage, Entry, Head, Recorded, Status, StoredTimer
     from actorfsm.journal.executor import Executor
-    from actorfsm.journal.protocol import Placed, Stored, StoredSnapshot
+    from actorfsm.journal.protocol import Part, Placed, Stored, StoredSnapshot
     from actorfsm.journal.sqlite.store import Connect, Durability
 
 __all__ = ["SQLiteJournal"]
@@ -199,6 +199,10 @@ class SQLiteJournal:
     async def snapshot(self, machine_id: str, *, keep: int | None = None) -> None:
         """Store a machine's image; see `Journal`."""
         await self._change(lambda connection: changes.snapshot(connection, machine_id, keep))
+
+    async def restore(self, part: Part) -> None:
+        """Store part of another journal; see `Journal`."""
+        await self._change(lambda connection: changes.restore(connection, part))
 
     async def forget(self, machine_id: str, through_seq: int) -> int:
         """Forget event ids and answers; see `Journal`."""

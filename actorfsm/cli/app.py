@@ -1,0 +1,46 @@
+"""The commands that need the extra `cli`, and how each of them ends."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import typer
+
+from actorfsm.cli import dead, export, history, ls, verify
+from actorfsm.errors import ActorFSMError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["run"]
+
+app = typer.Typer(
+    name="actorfsm", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+)
+app.command("verify")(verify.verify)
+app.command("ls")(ls.ls)
+app.command("history")(history.history)
+app.command("export")(export.export)
+app.command("import")(export.import_)
+app.add_typer(dead.app, name="dead")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command; return the exit status. What went wrong is one line on the standard error."""
+    try:
+        app(args=list(arguments), prog_name="actorfsm")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    except ActorFSMError as error:
+        sys.stderr.write(f"actorfsm: {error}\n")
+        return 2
+    except BrokenPipeError:
+        sys.stdout = None  # whoever read has gone: there is nothing more to say, at the exit neither
+        return 2
+    except OSError as error:
+        sys.stderr.write(f"actorfsm: {error.filename or 'the output'}: {error.strerror or error}\n")
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
