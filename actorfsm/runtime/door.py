@@ -360,7 +360,9 @@ class Door:
             self.check_thread(f"snapshot of {machine_id} was called")
         actor = self._parts.registry.alive(machine_id)
         if actor is None:
-            raise NoSuchMachine(f"no machine {machine_id!r} is alive", machine_id=machine_id)
+            raise NoSuchMachine(
+                f"no machine {machine_id!r} is alive{self._parts.in_memory}", machine_id=machine_id
+            )
         return Snapshot(
             machine=actor.kind.name,
             machine_id=actor.id,

@@ -126,6 +126,13 @@ class Parts:
         """Whether commits go into a journal."""
         return self.journal is not None
 
+    @property
+    def in_memory(self) -> str:
+        """What to add where only memory was looked at: a machine may be in the journal."""
+        return (
+            " in memory; `await system.load(...)` brings back one that is stored" if self.has_journal else ""
+        )
+
     def fail(self, cause: BaseException, why: str) -> None:
         """End the system.
 

@@ -27,6 +27,7 @@ from actorfsm.errors import (
     NoSuchMachine,
     SystemFailed,
     SystemStopping,
+    Unsupported,
 )
 from actorfsm.ids import EventIds, check_machine_id
 from actorfsm.journal.address import journal_at
@@ -70,7 +71,7 @@ from actorfsm.runtime.watches import Watches
 from actorfsm.sinks.structlog_sink import StructlogSink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from enum import Enum
     from os import PathLike
     from random import Random
@@ -608,6 +609,43 @@ class ActorSystem(Generic[ServicesT]):
 
     # -- looking ------------------------------------------------------------------------------------------------
 
+    async def load(self, machine_id: str) -> None:
+        """Bring a machine into memory, where `snapshot`, `inspect`, `suspend` and the like look for it.
+
+        No hook runs. It leaves again as the policy of passivation says, but not before what comes next is called.
+
+        Raises:
+            NoSuchMachine: Nothing with this id is alive, nor stored as alive.
+            Quarantined: It cannot be loaded.
+        """
+        self._started().check_thread(f"load of {machine_id} was called")
+        if self._parts.recovery is not None:
+            await self._parts.recovery.ensure(check_machine_id(machine_id))
+        self._alive(machine_id)
+
+    async def stored_ids(
+        self, machine_class: type[Machine[Any, Any]] | None = None, *, state: Enum | None = None
+    ) -> AsyncIterator[str]:
+        """Yield the ids of the machines that the journal has as alive, of one class, in one state, in their order.
+
+        Those in memory are among them as their last stored entry has them. Nothing is loaded.
+
+        Raises:
+            Unsupported: The system has no journal: `ids` knows all.
+        """
+        self._started().check_thread("stored_ids was called")
+        if self._journal is None:
+            raise Unsupported("stored_ids needs a journal; without one `ids` knows all machines")
+        name = None if machine_class is None else self._kind(machine_class).name
+        last = ""
+        while heads := await self._journal.machines(
+            machine=name, state=None if state is None else state.name, after=last
+        ):
+            for head in heads:
+                if head.status != "stopped":
+                    yield head.machine_id
+            last = heads[-1].machine_id
+
     def snapshot(self, machine_id: str) -> Snapshot[Any]:
         """Return a machine's last committed state, without a turn.
 
@@ -661,7 +699,7 @@ class ActorSystem(Generic[ServicesT]):
     def ids(
         self, machine_class: type[Machine[Any, Any]] | None = None, *, state: Enum | None = None
     ) -> list[str]:
-        """Return the ids of the machines alive, of one class, in one state."""
+        """Return the ids of the machines in memory, of one class, in one state; see also `stored_ids`."""
         self._check_may_look("ids")
         kind = None if machine_class is None else self._kind(machine_class)
         return [
@@ -806,7 +844,9 @@ class ActorSystem(Generic[ServicesT]):
     def _alive(self, machine_id: str) -> Actor:
         actor = self._parts.registry.alive(machine_id)
         if actor is None:
-            raise NoSuchMachine(f"no machine {machine_id!r} is alive", machine_id=str(machine_id))
+            raise NoSuchMachine(
+                f"no machine {machine_id!r} is alive{self._parts.in_memory}", machine_id=str(machine_id)
+            )
         return actor
 
 

@@ -139,7 +139,7 @@ async def _fill(name: Path, template: Sequence[Entry], machines: int, *, overdue
     await journal.open()
     now_us = time_ns() // 1_000
     for first in range(0, machines, 500):
-        stored = []
+        stored: list[asyncio.Future[None]] = []
         for number in range(first, min(first + 500, machines)):
             share = HOUR_US * (number + 1) // machines
             due_us = now_us - share if overdue else now_us + 60_000_000 + share

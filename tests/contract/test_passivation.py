@@ -10,7 +10,17 @@ from typing import Any
 
 import pytest
 
-from actorfsm import ActorSystem, DefinitionError, Directive, MachineExists, PassivationPolicy, RestartPolicy
+from actorfsm import (
+    ActorSystem,
+    DefinitionError,
+    Directive,
+    MachineExists,
+    NoSuchMachine,
+    PassivationPolicy,
+    RestartPolicy,
+    Unsupported,
+)
+from actorfsm.testing import SimulatedSystem
 from tests.contract.durable import (
     End,
     Fail,
@@ -321,6 +331,51 @@ def test_a_machine_stays_while_its_commit_is_not_stored(sim: Callable[..., None]
             assert system.ids() == []
             await system.ask("o", Note(text="."))
             assert _notes(system, "o") == ("reminder", ".")
+
+    sim(scenario, seeds=SEEDS)
+
+
+@pytest.mark.rule("C31")
+def test_a_machine_that_is_not_in_memory_is_looked_at_once_it_is_loaded(
+    sim: Callable[..., None], lives_of: LivesOf
+) -> None:
+    async def scenario() -> None:
+        async with lives_of().begin(passivation=SOON) as system:
+            for name in ("a", "b", "c", "d"):
+                await system.spawn(Order, name)
+            await system.ask("b", Pay(amount=1))
+            await system.stop("d")
+            await system.clock.advance(20)
+            assert system.ids() == []
+            assert [name async for name in system.stored_ids(Order)] == ["a", "b", "c"]
+            assert [name async for name in system.stored_ids(Order, state=S.PAID)] == ["b"]
+            assert system.ids() == []
+            for look in (system.snapshot, system.inspect, system.suspend):
+                with pytest.raises(NoSuchMachine, match=r"in memory; `await system.load"):
+                    look("b")
+            await system.load("b")
+            assert system.snapshot("b").state is S.PAID
+            assert system.inspect("b").status == "idle"
+            system.suspend("b")
+            await system.clock.advance(100)
+            assert system.ids() == ["b"]
+            for name in ("d", "nobody"):
+                with pytest.raises(NoSuchMachine):
+                    await system.load(name)
+
+    sim(scenario, seeds=SEEDS)
+
+
+@pytest.mark.rule("C31")
+def test_without_a_journal_what_is_in_memory_is_all(sim: Callable[..., None]) -> None:
+    async def scenario() -> None:
+        async with SimulatedSystem(Order, check=False) as system:
+            await system.spawn(Order, "o")
+            await system.load("o")
+            with pytest.raises(Unsupported, match="needs a journal"):
+                await anext(system.stored_ids())
+            with pytest.raises(NoSuchMachine, match=r"is alive$"):
+                system.snapshot("nobody")
 
     sim(scenario, seeds=SEEDS)
 
