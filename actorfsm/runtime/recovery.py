@@ -96,8 +96,8 @@ class Recovery:
         """What earlier lives of the system have promised, for machines that are not loaded yet."""
         self._arriving: str | None = None
         """The id whose events come in now: if it is not alive, there is nothing to load."""
-        self._ended: dict[str, int] = {}
-        """Numbers of the last entries of machines that have stopped, until they are born anew."""
+        self._ended: dict[str, tuple[int, int]] = {}
+        """Last entry and incarnation of machines that have stopped, until they are born anew."""
         self._is_closed = False
         self.broken: dict[str, ActorFSMError] = {}
         self.agenda: Final = Agenda(parts, journal, self)
@@ -284,9 +284,14 @@ class Recovery:
                 if track is not None and machine_id in track.watches and actor.status != STOPPED:
                     self._parts.watches.begin(actor, machine_id)
 
+    def incarnation_at_the_end(self, machine_id: str) -> int | None:
+        """Return in which incarnation a machine has stopped, of which the journal has said so; otherwise None."""
+        found = self._ended.get(machine_id)
+        return None if found is None else found[1]
+
     def adopt(self, actor: Actor) -> None:
         """Take a machine that is about to be born; if its id was in use before, its entries go on."""
-        seq = self._ended.pop(actor.id, 0)
+        seq, _ = self._ended.pop(actor.id, (0, 0))
         actor.track = Track(seq, knows_all_ids=seq == 0)
 
     def expire(self, envelope: Envelope) -> None:
@@ -479,7 +484,7 @@ class Recovery:
         if alive is not None:
             self._settle_in(alive, [envelope for envelope, is_own in arrivals if is_own], events)
         elif stored is not None:
-            self._ended[machine_id] = stored.head.seq
+            self._ended[machine_id] = stored.head.seq, stored.image.incarnation
         self._arriving = machine_id
         try:
             for envelope in events:

@@ -64,7 +64,10 @@ class Watches:
         """Return what is to say of an id that has ended already; None while it lives, or is being born."""
         actor = self._parts.registry.actors.get(machine_id)
         if actor is None:
-            return Terminated(machine_id=machine_id, incarnation=0, reason="unknown")
+            recovery = self._parts.recovery
+            incarnation = None if recovery is None else recovery.incarnation_at_the_end(machine_id)
+            reason: EndReason = "unknown" if incarnation is None else "stopped"
+            return Terminated(machine_id=machine_id, incarnation=incarnation or 0, reason=reason)
         if actor.node.final:
             return _end_of(actor, "finished")
         child = None if actor.rare is None else actor.rare.child

@@ -238,6 +238,28 @@ def test_watches_go_on_and_passivation_ends_none(sim: Callable[..., None], lives
 
 
 @pytest.mark.rule("C29")
+def test_who_comes_back_in_a_later_life_hears_that_what_it_watches_has_stopped(
+    sim: Callable[..., None], lives_of: LivesOf
+) -> None:
+    async def scenario() -> None:
+        lives = lives_of()
+        async with lives.begin() as system:
+            for name in ("watcher", "watched"):
+                await system.spawn(Order, name)
+            await system.ask("watcher", Watch(who="watched"))
+        async with lives.begin() as system:
+            await system.stop("watched")
+            assert (await system.watch("watched")).reason == "stopped"
+        async with lives.begin() as system:
+            await system.load("watcher")
+            await system.clock.advance(1)
+            assert _notes(system, "watcher") == ("watched stopped",)
+            assert (await system.watch("nobody")).reason == "unknown"
+
+    sim(scenario, seeds=SEEDS)
+
+
+@pytest.mark.rule("C29")
 def test_the_end_of_the_system_is_told_to_who_watches_a_machine_that_is_not_in_memory(
     sim: Callable[..., None],
 ) -> None:
