@@ -38,7 +38,7 @@ __all__ = [
 State: TypeAlias = tuple[str, ...]
 """A configuration: the names of the active states; empty before birth."""
 
-Status: TypeAlias = Literal["alive", "finished", "quarantined", "stopped"]
+Status: TypeAlias = Literal["alive", "finished", "quarantined", "suspended", "stopped"]
 
 EntryKind: TypeAlias = Literal[
     "committed",
@@ -51,6 +51,8 @@ EntryKind: TypeAlias = Literal[
     "restarted",
     "quarantined",
     "released",
+    "suspended",
+    "resumed",
     "stopped",
 ]
 """The outcomes of an event, and what else befalls a machine. Only `committed` changes state and data."""

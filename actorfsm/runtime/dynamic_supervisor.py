@@ -342,7 +342,7 @@ class DynamicSupervisor:
             rare.backoff.clear()
         timers.forgive(actor)
         self.record(actor, "released", "without the events that were held" if discard else "", None)
-        self.write(actor, "released", "finished" if actor.node.final else "alive")
+        self.write(actor, "released", self._status_of(actor))
         if discard and actor.mailbox is not None:
             for envelope in actor.mailbox.drain():
                 error = Quarantined(
@@ -368,6 +368,7 @@ class DynamicSupervisor:
             actor.status = SUSPENDED
         busy = actor.status == RUNNING
         self.record(actor, "suspended", "after the event that is being handled" if busy else "", None)
+        self._write_held(actor, "suspended")
 
     def resume(self, actor: Actor) -> None:
         """Let a suspended machine go on, unless a pause or a quarantine still holds it."""
@@ -376,6 +377,7 @@ class DynamicSupervisor:
             return
         rare.suspended = False
         self.record(actor, "resumed", "", None)
+        self._write_held(actor, "resumed")
         if actor.status == SUSPENDED:
             self.go_on(actor)
 
@@ -518,6 +520,16 @@ class DynamicSupervisor:
         """Let the journal have an entry of what befell a machine."""
         if self._parts.recording is not None:
             self._parts.recording.befell(actor, kind, status)
+
+    def _write_held(self, actor: Actor, kind: EntryKind) -> None:
+        """Let the journal know that an operator holds a machine, or no longer; a quarantine counts more."""
+        self.write(actor, kind, None if actor.status == QUARANTINED else self._status_of(actor))
+
+    def _status_of(self, actor: Actor) -> Status:
+        """Return what the journal is to say of a machine that was released, suspended or resumed."""
+        if actor.rare is not None and actor.rare.suspended:
+            return "suspended"
+        return "finished" if actor.node.final else "alive"
 
     def record(self, actor: Actor, name: str, reason: str, error: BaseException | None) -> None:
         """Let the trace have a record of a machine."""

@@ -96,6 +96,8 @@ class Entries:
         status: Status = "finished" if choice.target.final else "alive"
         if _is_over(turn):
             status = "stopped"
+        elif actor.rare is not None and actor.rare.suspended:
+            status = "suspended"  # while it handled the event
         watching = self._watching(turn)
         if status == "stopped" or choice.is_birth:
             watching = {**dict.fromkeys(track.watches, False), **({} if status == "stopped" else watching)}

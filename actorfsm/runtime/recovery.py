@@ -27,7 +27,7 @@ from actorfsm.event import Terminated
 from actorfsm.journal.entry import Pending
 from actorfsm.machine.timers import TimerScope
 from actorfsm.runtime import jobs, perform
-from actorfsm.runtime.actor import IDLE, PAUSED, QUARANTINED, STOPPED, Actor
+from actorfsm.runtime.actor import IDLE, PAUSED, QUARANTINED, STOPPED, SUSPENDED, Actor
 from actorfsm.runtime.agenda import Agenda
 from actorfsm.runtime.dynamic_supervisor import is_spawned, rare_of
 from actorfsm.runtime.envelope import Envelope
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
 
-    from actorfsm.journal.entry import Message, Recorded
+    from actorfsm.journal.entry import Message, Recorded, Status
     from actorfsm.journal.protocol import Journal, Stored
     from actorfsm.runtime.kind import Kind
     from actorfsm.runtime.parts import Parts
@@ -123,15 +123,19 @@ class Recovery:
             place = page[-1].place
 
     async def begin(self) -> None:
-        """Deliver what was promised, let timers run, and show which machines are in quarantine."""
+        """Deliver what was promised, let timers run, and show which machines are held."""
         for machine_id in [owed for owed in self._owed if owed not in self.broken]:
             self._of(machine_id)
+        await self._wake_all("quarantined")
+        await self._wake_all("suspended")
+        await self.agenda.read()
+
+    async def _wake_all(self, status: Status) -> None:
         last = ""
-        while heads := await self._journal.machines(status="quarantined", after=last):
+        while heads := await self._journal.machines(status=status, after=last):
             for head in heads:
                 self.wake(head.machine_id)
             last = heads[-1].machine_id
-        await self.agenda.read()
 
     def wake(self, machine_id: str) -> None:
         """Load a machine: a timer of it is due. If that fails it is tried again."""
@@ -384,6 +388,8 @@ class Recovery:
         if image.status == "quarantined":
             actor.status = QUARANTINED
             rare_of(actor)
+        elif image.status == "suspended":
+            actor.status, rare_of(actor).suspended = SUSPENDED, True
         elif image.status == "stopped":
             actor.status = STOPPED
         for name, stored_timer in image.timers.items():

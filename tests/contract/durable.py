@@ -23,10 +23,12 @@ from actorfsm import (
 )
 from actorfsm.journal.memory import MemoryJournal, MemoryStore
 from actorfsm.journal.postgresql.journal import PostgreSQLJournal
+from actorfsm.runtime.actor import IDLE, SUSPENDED
+from actorfsm.runtime.dynamic_supervisor import rare_of
 from actorfsm.testing import SimulatedSystem
 from tests.postgresql_server import Server
 
-__all__ = ["Lives", "Order", "S", "in_memory", "lives_on_every_journal"]
+__all__ = ["Lives", "Order", "S", "hold", "in_memory", "let_go", "lives_on_every_journal"]
 
 
 class S(Enum):
@@ -186,3 +188,17 @@ def lives_on_every_journal(request: pytest.FixtureRequest, tmp_path: Path) -> Ca
         return Lives(lambda: PostgreSQLJournal(url, durability="process"), None)
 
     return {"memory": in_memory, "sqlite": in_a_file, "postgresql": on_a_server}[request.param]
+
+
+def hold(system: Any, machine_id: str) -> None:
+    """Hold a machine in this life alone: what is sent to it is still on its way at the end."""
+    actor = system._parts.registry.actors[machine_id]
+    assert actor.status == IDLE
+    rare_of(actor).suspended, actor.status = True, SUSPENDED
+
+
+def let_go(system: Any, machine_id: str) -> None:
+    """Hold it no longer."""
+    actor = system._parts.registry.actors[machine_id]
+    rare_of(actor).suspended = False
+    actor.kind.supervisor.go_on(actor)

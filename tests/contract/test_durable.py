@@ -32,6 +32,7 @@ from tests.contract.durable import (
     Send,
     Ship,
     Watch,
+    hold,
     lives_on_every_journal,
 )
 
@@ -185,7 +186,7 @@ def test_a_message_that_a_commit_has_sent_is_delivered_in_the_next_life_once(
         lives = lives_of()
         async with lives.begin() as system:
             sender, _ = await system.spawn(Order, "a"), await system.spawn(Order, "b")
-            system.suspend("b")
+            hold(system, "b")
             for n in range(3):
                 await sender.ask(Send(to="b", text=str(n)))
             await system.shutdown(queues="abandon")

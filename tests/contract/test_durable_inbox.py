@@ -29,7 +29,7 @@ from actorfsm import (
 from actorfsm.errors import InvalidData, JournalFull, OutcomeUnknown
 from actorfsm.journal.memory import MemoryJournal, MemoryStore
 from actorfsm.testing import SimulatedSystem
-from tests.contract.durable import Lives, Note, Order, Pay, in_memory, lives_on_every_journal
+from tests.contract.durable import Lives, Note, Order, Pay, hold, in_memory, lives_on_every_journal
 
 __all__ = ["lives_on_every_journal"]
 SEEDS = range(2)
@@ -116,7 +116,7 @@ def test_what_is_accepted_durably_is_handled_in_the_next_life_once_and_in_order(
         lives = lives_of()
         async with lives.begin() as system:
             order = await system.spawn(Order, "o")
-            system.suspend("o")
+            hold(system, "o")
             for n in range(4):
                 receipt = await order.tell(Note(text=str(n)), durable=True).accepted()
                 assert receipt.durable is (lives.store is None)
@@ -336,7 +336,7 @@ def test_the_same_event_id_is_handled_once_however_it_is_sent(
         lives = lives_of()
         async with lives.begin() as system:
             order = await system.spawn(Order, "o")
-            system.suspend("o")
+            hold(system, "o")
             receipts = [order.tell(Pay(amount=5), event_id="pay", durable=way) for way in (True, True, False)]
             for receipt in receipts:
                 await receipt.accepted()
@@ -364,7 +364,7 @@ def test_one_that_joins_an_event_which_is_only_in_memory_is_stored_itself(sim: C
         assert lives.store is not None
         async with lives.begin() as system:
             order = await system.spawn(Order, "o")
-            system.suspend("o")
+            hold(system, "o")
             order.tell(Pay(amount=5), event_id="pay")
             await order.tell(Pay(amount=5), event_id="pay", durable=True).accepted()
             await system.shutdown(queues="abandon")

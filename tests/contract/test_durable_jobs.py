@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from actorfsm import STAY, Event, HookFailed, InvalidEvent, JobGivenUp, Machine, Quarantined, transition
-from tests.contract.durable import Lives, in_memory, lives_on_every_journal
+from tests.contract.durable import Lives, hold, in_memory, lives_on_every_journal
 
 __all__ = ["lives_on_every_journal"]
 pytestmark = pytest.mark.rule("C22")
@@ -249,7 +249,7 @@ def test_an_answer_that_waits_when_the_system_ends_comes_of_another_run(sim: Cal
         lives, gateway = in_memory(), Gateway()
         async with _begin(lives, gateway) as system:
             await (await system.spawn(Till, "t")).ask(Charge(amount=3))
-            system.suspend("t")
+            hold(system, "t")
             await system.clock.advance(11)
             assert system.stats().queued == 1
             await system.shutdown(queues="abandon")

@@ -37,6 +37,7 @@ from tests.contract.durable import (
     Send,
     Ship,
     Watch,
+    hold,
     in_memory,
     lives_on_every_journal,
 )
@@ -148,7 +149,7 @@ def test_what_was_promised_to_a_machine_of_the_tree_waits_for_its_start_and_keep
     async def scenario() -> None:
         lives = lives_of()
         async with lives.begin(children=_tree()) as system:
-            system.suspend("b")
+            hold(system, "b")
             for n in range(3):
                 await system.ask("a", Send(to="b", text=str(n)))
             system.tell("a", Send(to="b", text="lost with its sender"))

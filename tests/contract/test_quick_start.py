@@ -11,15 +11,7 @@ import pytest
 from actorfsm import JournalError, PassivationPolicy, Quarantined
 from actorfsm.journal.memory import MemoryJournal
 from actorfsm.runtime import agenda
-from tests.contract.durable import (
-    Lives,
-    Note,
-    Order,
-    Remind,
-    Send,
-    in_memory,
-    lives_on_every_journal,
-)
+from tests.contract.durable import Lives, Note, Order, Remind, Send, hold, in_memory, lives_on_every_journal
 
 __all__ = ["lives_on_every_journal"]
 SEEDS = range(2)
@@ -202,7 +194,7 @@ def test_a_promise_that_cannot_be_read_stays_and_its_machine_is_held(sim: Callab
             for name in ("from", "a", "b"):
                 await system.spawn(Order, name)
                 if name != "from":
-                    system.suspend(name)
+                    hold(system, name)
             for name in ("a", "b"):
                 await system.ask("from", Send(to=name, text="."))
         ((key, (place, machine_id, text, checksum)), _) = store.pending.items()

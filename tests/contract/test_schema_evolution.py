@@ -9,7 +9,7 @@ import pytest
 from actorfsm import EventIdConflict, NotStored, Quarantined, TransitionRequested
 from actorfsm.journal.memory import MemoryJournal
 from tests.contract import shop_v1, shop_v2
-from tests.contract.durable import Lives, in_memory, lives_on_every_journal
+from tests.contract.durable import Lives, hold, in_memory, lives_on_every_journal
 
 __all__ = ["lives_on_every_journal"]
 LivesOf = Callable[[], Lives]
@@ -93,7 +93,7 @@ def test_postponed_and_promised_events_and_timers_of_an_older_version_are_upcast
             sender, order = [await system.spawn(shop_v1.Order, name) for name in ("s", "o")]
             order.tell(shop_v1.Note(text="two words"))
             await order.ask(shop_v1.Remind(after=50))
-            system.suspend("o")
+            hold(system, "o")
             await sender.ask(shop_v1.Send(to="o"))
         async with lives.begin(shop_v2.PurchaseOrder) as system:
             await system.ask("o", shop_v2.Pay(cents=1))

@@ -33,6 +33,7 @@ from tests.campaigns.disk.shim import Action, Control
 from tests.campaigns.p3.machines import Desk, Free, Hold, Ledger, Pay, Till
 from tests.campaigns.p3.oracle import Notes, judge
 from tests.campaigns.p4.faults import Fault
+from tests.contract.durable import hold
 
 __all__ = ["World"]
 
@@ -108,7 +109,7 @@ class World:
             asking = asyncio.ensure_future(asker.ask(system, "till-0", "pay", 103))
             await asker.ask(system, "desk-0", "pay", 101)
             await asker.ask(system, "till-1", "pay", 101)
-            system.suspend("ledger")
+            hold(system, "ledger")
             await asker.ask(system, "till-1", "pay", 102)
             # What a kill leaves: a life that ended in good order would have brought it all to an end.
             await asyncio.sleep(0)
