@@ -11,7 +11,7 @@ import pytest
 
 from actorfsm import MachineExists, Quarantined
 from actorfsm.testing import SimulatedSystem
-from tests.contract.durable import Note, Order, Remind, Send
+from tests.contract.durable import Note, Order, Remind, Send, hold
 
 SEEDS = range(2)
 
@@ -40,7 +40,7 @@ def test_a_damaged_row_beside_the_entries_holds_its_machine_and_the_others_run(
         async with SimulatedSystem(Order, journal=journal, check=False) as system:
             for name in ("sender", "receiver", "waiting", "another"):
                 await system.spawn(Order, name)
-            system.suspend("receiver")
+            hold(system, "receiver")
             for _ in range(2):
                 await system.ask("sender", Send(to="receiver", text="parcel"))
             await system.ask("another", Remind(after=50))

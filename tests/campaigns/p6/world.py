@@ -27,6 +27,7 @@ from actorfsm.testing import SimulatedSystem
 from actorfsm.testing.loop import simulate
 from tests.campaigns.p3.machines import Desk, Free, Hold, Ledger, Pay, Till
 from tests.campaigns.p6.damage import Damage, damage
+from tests.contract.durable import hold
 
 __all__ = ["World"]
 
@@ -72,7 +73,7 @@ class World:
             await system.ask("till-2", Hold(number=7), event_id="hold-7")
             system.tell("till-2", Pay(number=8), event_id="pay-8")
             system.tell("nobody", Free(number=1))
-            system.suspend("ledger")
+            hold(system, "ledger")
             await system.ask("till-0", Pay(number=9), event_id="pay-9")
             self.replies["till-0", 9] = system.snapshot("till-0").data["paid"]
             await asyncio.sleep(0.001)
