@@ -7,126 +7,158 @@ Events that a machine has postponed are not on the way; they wait for their time
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
 
-from actorfsm import ActorSystem, InvalidEvent, Record, StateTimeout
-from examples.orders.log import BadLine, Log, parse, shown
-from examples.orders.order import EVENTS, DeliveryOverdue, Order, OrderState, ShippingLimitPassed
+from actorfsm import ActorSystem, InvalidEvent, Record
+from examples.orders.books import LastLine, event_id_of
+from examples.orders.log import BadLine, Log, LogError, parse, shown
+from examples.orders.order import OrderEvent
 from examples.orders.shop import LogClock
-from examples.orders.summary import Summary
 
-__all__ = ["OUTCOMES", "Account", "Feeder", "Progress"]
+__all__ = ["WINDOW", "Account", "Feeder", "OtherLog", "Progress"]
 
 WINDOW: Final = 512
 """Events under way at a time, over all machines: half of what one mailbox holds."""
-OUTCOMES: Final = ("committed", "vetoed", "unhandled", "failed", "expired", "dead_lettered")
 
 
 @dataclass(slots=True)
 class Account:
-    """What became of the lines that were read: the sender's own books.
+    """What became of the lines that were read, and of the gateway meanwhile. It is a trace sink too.
 
-    It is a trace sink too: the records tell how each event ended, and what else befell the shop.
+    Attributes:
+        lines: Lines read: blank, bad, known or sent.
+        known: Those that the journal had from an earlier run.
+        restarts: How often the gateway was called again.
     """
 
     lines: int = 0
     blank: int = 0
     bad: int = 0
+    known: int = 0
     sent: int = 0
-    records: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
-    """How many records there were, by name and event class."""
+    restarts: int = 0
 
     def __call__(self, record: Record) -> None:
-        """Count a record."""
-        self.records[record.name, record.event_type] += 1
+        """Take note of a record."""
+        self.restarts += record.name == "restarted" and record.machine_id == "gateway"
 
-    def outcomes(self) -> dict[str, int]:
-        """Return how the events of the log ended; timers and what they did are not among them."""
-        return {kind: sum(self.records[kind, name] for name in EVENTS) for kind in OUTCOMES}
+
+class OtherLog(LogError):
+    """The journal was fed from another log."""
+
+
+class Line(NamedTuple):
+    """A line of the log that is an event."""
+
+    number: int
+    machine_id: str
+    event: OrderEvent
 
 
 class Feeder:
-    """Sends a log to the machines of a system.
+    """Reads a log, and sends it to the machines of a system.
 
     Args:
-        system: The system; `account` must be one of its sinks.
-        clock: Its clock, on a loop whose time is virtual.
+        clock: The system's clock, on a loop whose time is virtual.
         account: Where the lines are accounted for.
         say: Called with what a person should see on the way: bad lines, progress.
+        last: The last line that needs not be sent, because an earlier run has done so.
     """
 
     def __init__(
-        self, system: ActorSystem[Any], clock: LogClock, account: Account, say: Callable[[str], None]
+        self,
+        clock: LogClock,
+        account: Account,
+        say: Callable[[str], None],
+        last: LastLine = LastLine(),  # noqa: B008 -- immutable
     ) -> None:
-        self._system = system
         self._clock = clock
         self._account = account
         self._say = say
+        self._last = last
+        self._lines: AsyncIterator[Line] | None = None
+        self._next: Line | None = None
 
-    async def feed(self, log: Log) -> None:
-        """Send the log, to its end.
+    async def begin(self, log: Log) -> bool:
+        """Read to the first event that is to be sent; return whether there is one. The clock then stands before it.
+
+        Raises:
+            LogError: The log cannot be read to there.
+            OtherLog: It is not the one that the journal was fed from.
+        """
+        self._lines = self._events(log)
+        async for line in self._lines:
+            if line.number > self._last.number:
+                if not self._account.known:
+                    self._clock.begin(line.event.at)
+                self._next = line
+                return True
+            self._account.known += 1
+            if line.number == self._last.number:
+                self._check(line)
+                self._clock.begin(line.event.at)  # where the earlier run stood
+        if self._account.lines < self._last.number:
+            raise OtherLog(
+                f"the log ends after {self._account.lines:,} lines, and the journal knows line "
+                f"{self._last.number:,}: it was fed from another log; give a journal of its own to each (--journal)"
+            )
+        return False
+
+    def _check(self, line: Line) -> None:
+        if (type(line.event).__name__, line.machine_id) != self._last[1:]:
+            raise OtherLog(
+                f"line {line.number:,} is not what the journal has of it: it was fed from another log; give a journal of "
+                "its own to each (--journal)"
+            )
+
+    async def feed(self, system: ActorSystem[Any]) -> None:
+        """Send what was begun, to its end.
 
         Raises:
             LogError: It cannot be read to its end.
         """
+        if self._lines is None or self._next is None:
+            return
+        await self._send(system, self._next)
+        async for line in self._lines:
+            await self._send(system, line)
+
+    async def _events(self, log: Log) -> AsyncIterator[Line]:
         progress = Progress(log, self._account, self._say)
         async for lines in log.lines():
-            for line in lines:
-                await self.send(line)
+            for text in lines:
+                self._account.lines += 1
+                if not text.strip():
+                    self._account.blank += 1
+                    continue
+                try:
+                    machine_id, event = parse(text)
+                except BadLine as error:
+                    self._refuse(self._account.lines, error)
+                    continue
+                yield Line(self._account.lines, machine_id, event)
             progress.tick()
 
-    async def send(self, line: bytes) -> None:
-        """Send the event of one line to its machine when its time has come, or say what is wrong with the line."""
+    async def _send(self, system: ActorSystem[Any], line: Line) -> None:
+        """Send an event to its machine when its time has come."""
         account = self._account
-        account.lines += 1
-        if not line.strip():
-            account.blank += 1
-            return
+        await self._clock.reach(line.event.at)
         try:
-            machine_id, event = parse(line)
-            await self._clock.reach(event.at)
-            try:
-                # The receipt is not needed: the account hears of the outcome.
-                _ = self._system.tell(machine_id, event)
-            except InvalidEvent as error:
-                raise BadLine(shown(str(error), 200)) from None
-        except BadLine as error:
-            account.bad += 1
-            self._say(f"line {account.lines:,}: {error}")
+            # The receipt is not needed: the journal keeps the event, and what becomes of it.
+            _ = system.tell(line.machine_id, line.event, event_id=event_id_of(line.number), durable=True)
+        except InvalidEvent as error:
+            self._refuse(line.number, BadLine(shown(str(error), 200)))
             return
         account.sent += 1
         if account.sent % WINDOW == 0:  # time need not have passed meanwhile: much can happen in one second
             await self._clock.rest()
 
-    def summary(self, seconds: float, *, interrupted: bool = False, broken_off: str | None = None) -> Summary:
-        """Return the account, and where the orders are."""
-        account, records = self._account, self._account.records
-        return Summary(
-            lines=account.lines,
-            blank=account.blank,
-            bad=account.bad,
-            events=account.sent,
-            outcomes=account.outcomes(),
-            postponed=self._system.stats().postponed,
-            orders={state.name: len(self._system.ids(Order, state=state)) for state in OrderState},
-            late={
-                "not handed over in time": records["committed", ShippingLimitPassed.__name__],
-                "not delivered in time": records["committed", DeliveryOverdue.__name__],
-            },
-            gateway={
-                "customers told": records["committed", StateTimeout.__name__],
-                "restarts": records["restarted", ""],
-                "notices put into quarantine": records["quarantined", ""],
-                "of them released": records["released", ""],
-            },
-            days=self._clock.passed.days,
-            seconds=seconds,
-            interrupted=interrupted,
-            broken_off=broken_off,
-        )
+    def _refuse(self, number: int, error: BadLine) -> None:
+        self._account.bad += 1
+        if number > self._last.number:  # otherwise an earlier run has said so
+            self._say(f"line {number:,}: {error}")
 
 
 class Progress:

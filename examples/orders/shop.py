@@ -9,7 +9,8 @@ from random import Random
 from typing import Final
 
 from actorfsm import ActorSystem, Child, RestartPolicy, Sink, Supervisor
-from examples.orders.gateway import Gateway
+from actorfsm.journal.protocol import Journal
+from examples.orders.gateway import Gateway, Weather
 from examples.orders.notice import Notice
 from examples.orders.order import Order
 
@@ -19,15 +20,18 @@ MOMENT_S: Final = 0.001
 """The log knows whole seconds. What was due at its time comes first; its event comes a moment later."""
 
 
-def open_shop(clock: LogClock, random: Random, sinks: Sequence[Sink] = ()) -> ActorSystem[Gateway]:
+def open_shop(
+    clock: LogClock, weather: Weather, sinks: Sequence[Sink] = (), *, journal: Journal | None = None
+) -> ActorSystem[Gateway]:
     """Make the system of the shop: the fleet of orders, and beside it what may fail without harm to them.
 
     Args:
         clock: The time of day.
-        random: Decides what goes wrong and when; seeded, so that it can be repeated.
+        weather: When the line to the customers breaks.
         sinks: Where the records go.
+        journal: Where the orders and notices are kept; by default in memory only.
     """
-    gateway = Gateway(random)
+    gateway = Gateway(weather, clock)
     outside = Supervisor(
         "outside",
         # After a minute, then two, four, up to an hour. More than twenty in an hour would be the end of the shop.
@@ -42,7 +46,8 @@ def open_shop(clock: LogClock, random: Random, sinks: Sequence[Sink] = ()) -> Ac
         services=gateway,
         clock=clock,
         trace=list(sinks) or None,
-        random=random,
+        random=Random(0),  # what is drawn from it must be the same in every run
+        journal=journal,
     )
 
 
@@ -56,20 +61,22 @@ class LogClock:
     def __init__(self) -> None:
         self._start: datetime | None = None
 
+    def begin(self, at: datetime) -> None:
+        """Set it, before the shop is opened; once it goes, nobody turns it."""
+        if self._start is None:
+            self._start = at - self._passed
+
     @property
-    def passed(self) -> timedelta:
-        """How much time has passed since the shop was opened, which is the time of the first event."""
+    def _passed(self) -> timedelta:
         return timedelta(seconds=asyncio.get_running_loop().time())
 
     def now(self) -> datetime:
-        """Return the time of day, in UTC, aware; a day of no meaning before the first event."""
+        """Return the time of day, in UTC, aware; a day of no meaning before it was set."""
         start = datetime.fromtimestamp(0, UTC) if self._start is None else self._start
-        return start + self.passed
+        return start + self._passed
 
     async def reach(self, at: datetime) -> None:
         """Let time pass until then. A log that goes back in time does not turn the clock back."""
-        if self._start is None:
-            self._start = at - self.passed
         ahead_s = (at - self.now()).total_seconds()
         if ahead_s >= 0:
             await asyncio.sleep(ahead_s + MOMENT_S)

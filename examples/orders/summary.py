@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
+
+from examples.orders.books import OUTCOMES, Books
+from examples.orders.feed import Account
 
 __all__ = ["Summary"]
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What is told at the end.
+    """What is told at the end. What became of the events and orders comes from the journal.
 
     Attributes:
         lines: Lines read: blank, bad, or an event each.
+        known: Events that the journal had from an earlier run.
         events: Events sent to the machines.
         orders: Machines alive, by state.
         outcomes: Events by what became of them. Dead letters are those for orders that nobody has placed (yet).
@@ -20,7 +25,7 @@ class Summary:
         late: Promises that were not kept, by what was promised.
         gateway: What became of the gateway, and of the notices to customers.
         bad: Lines that were no event.
-        days: Days from the first event of the log to the last.
+        days: Days of the log that passed meanwhile.
         seconds: How long it took.
         interrupted: Whether it was stopped before the end of the log.
         broken_off: Why the log could not be read to its end, or None.
@@ -29,6 +34,7 @@ class Summary:
     lines: int
     blank: int
     bad: int
+    known: int
     events: int
     outcomes: dict[str, int]
     postponed: int
@@ -39,6 +45,35 @@ class Summary:
     seconds: float
     interrupted: bool
     broken_off: str | None
+
+    @classmethod
+    def of(
+        cls,
+        books: Books,
+        account: Account,
+        *,
+        days: int,
+        seconds: float,
+        interrupted: bool = False,
+        broken_off: str | None = None,
+    ) -> Self:
+        """Return what the books and the account of a run tell."""
+        return cls(
+            lines=account.lines,
+            blank=account.blank,
+            bad=account.bad,
+            known=account.known,
+            events=account.sent,
+            outcomes={kind: books.outcomes[kind] for kind in OUTCOMES},
+            postponed=books.waiting,
+            orders=dict(books.orders),
+            late=books.late,
+            gateway={"restarts": account.restarts, **books.notices},
+            days=days,
+            seconds=seconds,
+            interrupted=interrupted,
+            broken_off=broken_off,
+        )
 
     def __str__(self) -> str:
         rate = self.events / self.seconds if self.seconds else 0
@@ -56,13 +91,14 @@ class Summary:
                 ),
                 f"{sum(self.orders.values()):,} orders by state",
                 *_rows(self.orders),
-                f"{self.events:,} events by outcome",
+                f"{self.known + self.events:,} events by outcome",
                 *_rows(ends | {"still waiting": self.postponed}),
                 f"{sum(self.late.values()):,} promises broken",
                 *_rows(self.late),
                 "The gateway to the customers",
                 *_rows(self.gateway),
                 f"{self.lines:,} lines, {self.bad:,} of them bad, {self.blank:,} blank",
+                *([f"{self.known:,} events were in the journal already"] if self.known else []),
                 f"{self.days:,} days in {self.seconds:.2f} s, {rate:,.0f} events per second",
             ]
         )

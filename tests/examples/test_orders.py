@@ -5,28 +5,35 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 from hypothesis import given, strategies as st
 
 from actorfsm.testing import simulate
-from examples.orders.__main__ import SEED, drive, main
-from examples.orders.feed import OUTCOMES, WINDOW, Account, Feeder, Progress
-from examples.orders.gateway import CONNECTS_IN_S
+from actorfsm.journal.memory import MemoryJournal, MemoryStore
+from examples.orders.__main__ import drive, main
+from examples.orders.books import OUTCOMES, LastLine, read_books
+from examples.orders.feed import WINDOW, Account, Feeder, Progress
+from examples.orders.gateway import CONNECTS_IN_S, BadLuck, Weather
 from examples.orders.log import MAX_LINE_BYTES, SHIPPED, BadLine, Log, LogError, Splitter, parse
-from examples.orders.order import Order, OrderState
+from examples.orders.order import EVENTS, Order, OrderState
 from examples.orders.shop import LogClock, open_shop
+from examples.orders.summary import Summary
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
+
+    from actorfsm import Record
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT / "../shared/data/olist_events.jsonl.gz"
@@ -75,48 +82,77 @@ class Lines:
             raise self.error
 
 
-class Luck(Random):
-    """How long each line of the gateway holds, and how many attempts fail after it; by default it holds."""
+class Outages:
+    """A gateway whose line breaks then and then, for so many minutes; by default it holds."""
 
-    def __init__(self, *, holds_s: float = 1e9, refusals: int = 0) -> None:
-        super().__init__(7)
-        self.holds_s = holds_s
-        self.refusals = refusals
+    def __init__(self, *breaks: tuple[str, float]) -> None:
+        begins = [datetime.fromisoformat(at).replace(tzinfo=UTC) for at, _ in breaks]
+        self.breaks = [
+            (at, at + timedelta(minutes=lasts)) for at, (_, lasts) in zip(begins, breaks, strict=True)
+        ]
 
-    def expovariate(self, *_: Any) -> float:
-        return self.holds_s
-
-    def randrange(self, *_: Any) -> int:
-        return self.refusals
+    def breaks_at(self, now: datetime) -> datetime:
+        ahead = [begins for begins, ends in self.breaks if now < ends]
+        return min(ahead, default=datetime.max.replace(tzinfo=UTC))
 
 
 class Run:
     """A shop with its feeder, and what was said."""
 
-    def __init__(self, random: Random | None = None) -> None:
+    def __init__(self, weather: Weather | None = None) -> None:
         self.said: list[str] = []
         self.account = Account()
         self.clock = LogClock()
-        self.system = open_shop(self.clock, random or Luck(), [self.account])
+        self.clock.begin(parse(line("o-1", "OrderPlaced")).event.at)
+        self.records = Counter[tuple[str, str]]()
+        self.store = MemoryStore()
+        self.system = open_shop(
+            self.clock,
+            weather or Outages(),
+            [self.account, self.count],
+            journal=MemoryJournal(self.store),
+        )
+
+    def count(self, record: Record) -> None:
+        self.records[record.name, record.event_type] += 1
 
     async def __aenter__(self) -> Self:
         await self.system.__aenter__()
-        self.feeder = Feeder(self.system, self.clock, self.account, self.said.append)
         return self
 
     async def __aexit__(self, *error: object) -> None:
         await self.system.__aexit__(*error)
 
     async def feed(self, *lines: bytes) -> Run:
-        await self.feeder.feed(Lines(lines))
+        """Feed lines as the next ones of one log."""
+        return await self.read(Lines(lines))
+
+    async def read(self, log: Any) -> Run:
+        feeder = Feeder(self.clock, self.account, self.said.append)
+        if await feeder.begin(log):
+            await feeder.feed(self.system)
         await self.clock.rest()
         return self
+
+    async def summary(self) -> Summary:
+        journal = MemoryJournal(self.store)
+        journal._closed = False  # it looks, and takes nothing over
+        return Summary.of(await read_books(journal), self.account, days=0, seconds=1.0)
+
+    def ended(self) -> int:
+        """Return how many events of the log have their outcome."""
+        return sum(self.records[kind, name] for kind in OUTCOMES for name in EVENTS)
 
     def state(self, order: str) -> OrderState:
         return self.system.snapshot(order).state
 
-    def outcomes(self) -> dict[str, int]:
-        return {kind: count for kind, count in self.account.outcomes().items() if count}
+    async def outcomes(self) -> dict[str, int]:
+        return {kind: count for kind, count in (await self.summary()).outcomes.items() if count}
+
+
+def in_memory() -> Callable[[], MemoryJournal]:
+    store = MemoryStore()
+    return lambda: MemoryJournal(store)
 
 
 # -- lines ----------------------------------------------------------------------------------------------------------
@@ -268,7 +304,7 @@ def test_an_order_goes_where_its_events_lead_it(
     async def scenario() -> None:
         async with Run() as run:
             await run.feed(*(line("o-1", event, seq) for seq, event in enumerate(events.split())))
-            assert (run.state("o-1"), run.outcomes(), run.said) == (state, outcomes, [])
+            assert (run.state("o-1"), await run.outcomes(), run.said) == (state, outcomes, [])
 
     sim(scenario)
 
@@ -321,7 +357,7 @@ def test_events_for_unknown_orders_are_dead_letters_and_create_none(sim: Callabl
             await run.feed(
                 line("o-9", "PaymentApproved"), line("o-9", "ReviewSurveySent"), line("o-1", "OrderPlaced")
             )
-            assert run.outcomes() == {"dead_lettered": 2, "committed": 1}
+            assert await run.outcomes() == {"dead_lettered": 2, "committed": 1}
             assert [letter.machine_id for letter in run.system.dead_letters] == ["o-9", "o-9"]
             assert run.system.ids(Order) == ["o-1"]
 
@@ -334,16 +370,16 @@ def test_a_mailbox_never_overflows_and_the_order_of_events_is_kept(sim: Callable
         async with Run() as run:
             most, tell = 0, run.system.tell
 
-            def watching(*arguments: Any) -> Any:
+            def watching(*arguments: Any, **options: Any) -> Any:
                 nonlocal most
-                most = max(most, 1 + run.account.sent - sum(run.account.outcomes().values()))
-                return tell(*arguments)
+                most = max(most, 1 + run.account.sent - run.ended())
+                return tell(*arguments, **options)
 
             run.system.tell = watching
             scores = [1 + n % 5 for n in range(3000)]
             answers = (line("o-1", "ReviewAnswered", n, score=score) for n, score in enumerate(scores))
             await run.feed(line("o-1", "OrderPlaced"), *answers)
-            assert run.outcomes() == {"committed": 3001}
+            assert await run.outcomes() == {"committed": 3001}
             assert list(run.system.snapshot("o-1").data["scores"]) == scores
             assert 0 < most <= WINDOW
 
@@ -360,10 +396,10 @@ def test_postponed_events_do_not_block_the_road(sim: Callable[..., None]) -> Non
                 *(line(order, "HandedToCarrier") for order in early),
                 line("late", "OrderPlaced"),
             )
-            summary = run.feeder.summary(1.0)
+            summary = (await run.summary())
             assert (summary.postponed, summary.outcomes["committed"]) == (len(early), len(early) + 1)
             await run.feed(*(line(order, "PaymentApproved") for order in early))
-            summary = run.feeder.summary(1.0)
+            summary = (await run.summary())
             assert (summary.postponed, summary.orders["SHIPPED"], summary.orders["PLACED"]) == (
                 0,
                 len(early),
@@ -383,7 +419,7 @@ def test_an_order_that_floods_its_own_waiting_room_loses_nothing_unseen(sim: Cal
                 *(line("o-1", "HandedToCarrier", n) for n in range(flood)),
                 line("o-2", "OrderPlaced"),
             )
-            summary = run.feeder.summary(1.0)
+            summary = (await run.summary())
             assert summary.outcomes["dead_lettered"] + summary.postponed == flood
             assert summary.postponed > 0
             assert run.state("o-2") is OrderState.PLACED
@@ -397,19 +433,19 @@ def test_the_senders_books_agree_with_the_systems_own(sim: Callable[..., None]) 
         lines = gzip.decompress(SHIPPED.read_bytes()).splitlines()[:1500]
         async with Run() as run:
             await run.feed(*lines)
-            stats, account = run.system.stats(), run.account
-            ended = sum(account.outcomes().values())
-            assert account.lines == account.blank + account.bad + ended + stats.postponed
+            stats, account, summary = run.system.stats(), run.account, await run.summary()
+            assert account.lines == account.blank + account.bad + run.ended() + stats.postponed
+            assert sum(summary.outcomes.values()) == run.ended()
             recorded = Counter[str]()
-            for (name, _), count in account.records.items():
+            for (name, _), count in run.records.items():
                 recorded[name] += count
             assert {kind: stats.outcomes[kind] for kind in OUTCOMES if kind != "dead_lettered"} == {
                 kind: recorded[kind] for kind in OUTCOMES if kind != "dead_lettered"
             }
-            assert stats.dead_letters == account.outcomes()["dead_lettered"] == recorded["dead_lettered"]
+            assert stats.dead_letters == summary.outcomes["dead_lettered"] == recorded["dead_lettered"]
             of_timers = stats.timers_fired - stats.timers_withdrawn
             assert of_timers > 0
-            of_orders = account.records["committed", "Notify"]
+            of_orders = run.records["committed", "Notify"]
             assert stats.accepted == account.sent - stats.refused + of_timers + of_orders
 
     sim(scenario, seeds=range(2))
@@ -429,7 +465,7 @@ def test_progress_is_told_about_every_second_once_it_takes_long() -> None:
 def test_a_short_log_is_read_without_a_word(sim: Callable[..., None]) -> None:
     async def scenario() -> None:
         async with Run() as run:
-            await run.feeder.feed(Lines(*[[line("o-1", "OrderPlaced")]] * 10))
+            await run.read(Lines(*[[line("o-1", "OrderPlaced")]] * 10))
             assert run.said == []
 
     sim(scenario)
@@ -439,7 +475,7 @@ def test_a_short_log_is_read_without_a_word(sim: Callable[..., None]) -> None:
 def test_an_interrupted_run_finishes_what_was_read_and_tells_it(sim: Callable[..., None]) -> None:
     async def scenario() -> None:
         read = [[line("o-1", "OrderPlaced"), line("o-1", "PaymentApproved")], [line("o-2", "OrderPlaced")]]
-        running = asyncio.create_task(drive(Lines(*read, pause_s=1)))
+        running = asyncio.create_task(drive(Lines(*read, pause_s=1), in_memory(), weather=Outages()))
         await asyncio.sleep(CONNECTS_IN_S + 1.5)
         running.cancel()
         summary = await running
@@ -453,7 +489,9 @@ def test_an_interrupted_run_finishes_what_was_read_and_tells_it(sim: Callable[..
 
 def test_a_log_that_breaks_off_is_told_up_to_there(sim: Callable[..., None]) -> None:
     async def scenario() -> None:
-        summary = await drive(Lines([line("o-1", "OrderPlaced")], error=LogError("log: it broke")))
+        summary = await drive(
+            Lines([line("o-1", "OrderPlaced")], error=LogError("log: it broke")), in_memory()
+        )
         assert (summary.broken_off, summary.outcomes["committed"]) == ("log: it broke", 1)
         assert str(summary).startswith("Not the whole log")
 
@@ -505,7 +543,7 @@ def test_an_order_notices_on_its_day_that_a_promise_is_broken(
             await run.feed(*life("04 OrderPlaced", *moments, **PROMISES))
             data = run.system.snapshot("o-1").data
             assert (data["is_handed_over_late"], data["is_delivered_late"]) == (handed_over, delivered)
-            late = run.feeder.summary(1.0).late
+            late = (await run.summary()).late
             assert list(late.values()) == [int(handed_over), int(delivered)]
 
     sim(scenario)
@@ -528,7 +566,6 @@ def test_the_times_of_the_log_drive_the_clock_and_never_turn_it_back(sim: Callab
                 await run.feed(line("o-1", "ReviewSurveySent", at=f"2016-09-{day}T12:00:00"))
                 seen.append(run.clock.now().day)
             assert seen == [4, 9, 9, 11]
-            assert run.feeder.summary(1.0).days == 7
 
     sim(scenario)
 
@@ -544,7 +581,7 @@ def test_the_gateway_is_restarted_after_growing_pauses_and_nobody_else_notices(
     sim: Callable[..., None],
 ) -> None:
     async def scenario() -> None:
-        async with Run(Luck(holds_s=36 * 3600, refusals=3)) as run:
+        async with Run(Outages(("2016-09-06T00:00:02", 10))) as run:
             await run.feed(
                 line("o-1", "OrderPlaced"), line("o-1", "PaymentApproved", at="2016-09-06T12:00:00")
             )
@@ -556,7 +593,7 @@ def test_the_gateway_is_restarted_after_growing_pauses_and_nobody_else_notices(
                 "  Order: 1 machines, running",
             ]
             assert run.state("o-1") is OrderState.APPROVED
-            assert run.feeder.summary(1.0).gateway["restarts"] == 4
+            assert (await run.summary()).gateway["restarts"] == 4
 
     sim(scenario)
 
@@ -569,18 +606,18 @@ def test_a_notice_that_cannot_reach_the_customer_is_held_until_the_gateway_is_ba
 
     async def scenario() -> None:
         due = "2016-09-05T12:02:00"
-        async with Run(Luck(holds_s=24 * 3600, refusals=2)) as run:
+        async with Run(Outages(("2016-09-05T12:00:02", 5))) as run:
             await run.feed(
                 line("o-1", "OrderPlaced", estimated_delivery=due),
                 line("o-1", "PaymentApproved", at="2016-09-05T12:03:00"),
             )
             assert run.system.quarantined() == ["late-delivery-o-1"]
-            assert run.feeder.summary(1.0).gateway["customers told"] == 0
+            assert (await run.summary()).gateway["customers told"] == 0
             assert run.state("o-1") is OrderState.APPROVED
             assert run.system.snapshot("o-1").data["is_delivered_late"] is True
             await run.feed(line("o-1", "HandedToCarrier", at="2016-09-05T13:00:00"))
             assert run.system.ids() == ["o-1"]  # a notice that was sent is gone
-            assert run.feeder.summary(1.0).gateway == {
+            assert (await run.summary()).gateway == {
                 "customers told": 1,
                 "restarts": 3,
                 "notices put into quarantine": 1,
@@ -590,25 +627,34 @@ def test_a_notice_that_cannot_reach_the_customer_is_held_until_the_gateway_is_ba
     sim(scenario)
 
 
-def test_bad_luck_is_repeated_with_its_seed_and_changes_nothing_about_the_orders(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_bad_luck_is_repeated_with_its_seed_and_changes_nothing_about_the_orders() -> None:
+    lines = gzip.decompress(SHIPPED.read_bytes()).splitlines()
     runs = []
-    for seed in ("1", "1", "2"):
-        assert main(["--json", "--seed", seed]) == 0
-        runs.append(summary_of(capsys.readouterr().out))
+    for seed in (1, 1, 2):
+        summary = simulate(
+            lambda seed=seed: drive(Lines(lines), in_memory(), weather=BadLuck(seed)), shuffle=False
+        )
+        runs.append(replace(summary, seconds=0.0))
     assert runs[0] == runs[1]
-    assert runs[0]["gateway"] != runs[2]["gateway"]
-    for what in ("orders", "outcomes", "late", "postponed"):
-        assert runs[0][what] == runs[2][what]
+    assert runs[0].gateway != runs[2].gateway
+    assert replace(runs[0], gateway={}) == replace(runs[2], gateway={})
+    assert runs[0].days == 770
 
 
 # -- the program ----------------------------------------------------------------------------------------------------
 
 
-def run_orders(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+def run_orders(*arguments: str, cwd: Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-m", "examples.orders", *arguments]
-    return subprocess.run(command, cwd=ROOT, input=stdin, capture_output=True, check=False)
+    home = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=cwd, env=home, input=stdin, capture_output=True, check=False)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder where the program finds itself, and leaves its journal."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def summary_of(output: str | bytes) -> dict[str, Any]:
@@ -617,8 +663,10 @@ def summary_of(output: str | bytes) -> dict[str, Any]:
     return summary
 
 
-def test_without_arguments_it_reads_the_log_that_comes_with_it() -> None:
-    done = run_orders()
+def test_without_arguments_it_reads_the_log_that_comes_with_it_and_again_has_nothing_to_do(
+    tmp_path: Path,
+) -> None:
+    done = run_orders(cwd=tmp_path)
     said = done.stdout.decode()
     assert done.returncode == 0
     assert re.fullmatch(r"([\d,]+ lines .*\n)*", done.stderr.decode())  # its progress, on a busy computer
@@ -638,6 +686,41 @@ def test_without_arguments_it_reads_the_log_that_comes_with_it() -> None:
         int(rows["customers told"]) == expected.totals["handed over late"] + expected.totals["delivered late"]
     )
     assert int(rows["notices put into quarantine"]) == int(rows["of them released"]) > 0
+    again = run_orders(cwd=tmp_path)
+    assert again.stderr.decode().startswith("orders.db has the log up to line 5,635;")
+    told = again.stdout.decode().splitlines()
+    assert told[-2] == "5,635 events were in the journal already"
+    assert [row for row in told[:-2] if "restarts" not in row] == [
+        row for row in said.splitlines()[:-1] if "restarts" not in row
+    ]
+
+
+def test_a_journal_that_was_fed_from_another_log_is_refused_and_stays_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs = {"one": ["o-1", "o-2"], "other": ["o-1", "o-3"], "shorter": ["o-1"]}
+    for name, orders in logs.items():
+        (tmp_path / name).write_bytes(b"\n".join(line(order, "OrderPlaced") for order in orders))
+    journal = tmp_path / "orders.db"
+    assert main([str(tmp_path / "one"), "--journal", str(journal)]) == 0
+    capsys.readouterr()
+    for name in ("other", "shorter"):
+        assert main([str(tmp_path / name), "--journal", str(journal)]) == 2
+        assert "fed from another log" in capsys.readouterr().err
+    assert main([str(tmp_path / "one"), "--journal", str(journal), "--json"]) == 0
+    assert summary_of(capsys.readouterr().out)["orders"]["PLACED"] == 2
+
+
+def test_a_journal_that_is_none_is_one_line_and_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = tmp_path / "orders.db"
+    journal.write_bytes(b"no journal at all, but a text that is long enough to be one" * 100)
+    assert main([str(SHIPPED), "--journal", str(journal)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("orders: ")
+    assert captured.err.count("\n") == 1
 
 
 def test_a_file_plain_or_gzipped_and_the_standard_input_give_the_same_summary(
@@ -650,12 +733,12 @@ def test_a_file_plain_or_gzipped_and_the_standard_input_give_the_same_summary(
     summaries = []
     for name, content in (("log.jsonl", data), ("log.jsonl.gz", gzip.compress(data))):
         (tmp_path / name).write_bytes(content)
-        assert main([str(tmp_path / name), "--json"]) == 0
+        assert main([str(tmp_path / name), "--json", "--journal", str(tmp_path / f"{name}.db")]) == 0
         captured = capsys.readouterr()
         assert captured.err == bad
         summaries.append(summary_of(captured.out))
     for stdin in (data, gzip.compress(data)):
-        done = run_orders("-", "--json", stdin=stdin)
+        done = run_orders("-", "--json", "--journal", f"{len(summaries)}.db", cwd=tmp_path, stdin=stdin)
         assert (done.returncode, done.stderr.decode()) == (0, bad)
         summaries.append(summary_of(done.stdout))
     first = summaries[0]
@@ -664,6 +747,7 @@ def test_a_file_plain_or_gzipped_and_the_standard_input_give_the_same_summary(
     assert (first["outcomes"]["committed"], first["outcomes"]["dead_lettered"]) == (2, 1)
 
 
+@pytest.mark.usefixtures("elsewhere")
 @pytest.mark.parametrize("missing", ["no-such-log.jsonl", "."])
 def test_a_file_that_cannot_be_read_is_one_line_and_status_2(
     missing: str, capsys: pytest.CaptureFixture[str]
@@ -680,7 +764,7 @@ def test_compressed_data_that_ends_in_the_middle_is_told_after_the_summary_with_
 ) -> None:
     whole = gzip.compress(b"\n".join(line(f"o-{n}", "OrderPlaced") for n in range(2000)))
     (tmp_path / "log.gz").write_bytes(whole[:-10])
-    assert main([str(tmp_path / "log.gz")]) == 2
+    assert main([str(tmp_path / "log.gz"), "--journal", str(tmp_path / "orders.db")]) == 2
     captured = capsys.readouterr()
     assert captured.out.startswith("Not the whole log")
     assert captured.err.endswith("the compressed data ends in the middle\n")
@@ -691,20 +775,23 @@ def test_compressed_data_that_is_damaged_is_no_traceback(
 ) -> None:
     whole = gzip.compress(b"\n".join(line(f"o-{n}", "OrderPlaced") for n in range(2000)))
     (tmp_path / "log.gz").write_bytes(whole[:200] + b"\x00" * 200 + whole[400:])
-    assert main([str(tmp_path / "log.gz")]) == 2
+    assert main([str(tmp_path / "log.gz"), "--journal", str(tmp_path / "orders.db")]) == 2
     captured = capsys.readouterr()
     assert captured.out.startswith("Not the whole log")
     assert captured.err.splitlines()[-1].startswith("orders: ")
     assert "Traceback" not in captured.err
 
 
-def test_an_empty_log_is_no_error() -> None:
-    done = run_orders("-", "--json")
+def test_an_empty_log_is_no_error(tmp_path: Path) -> None:
+    done = run_orders("-", "--json", cwd=tmp_path)
     assert (done.returncode, summary_of(done.stdout)["lines"]) == (0, 0)
 
 
-def test_the_trace_is_a_line_of_json_for_each_event_on_the_standard_error() -> None:
-    done = run_orders("-", "--trace", stdin=line("o-1", "OrderPlaced") + b"\n" + line("o-9", "Canceled"))
+def test_the_trace_is_a_line_of_json_for_each_event_on_the_standard_error(
+    tmp_path: Path,
+) -> None:
+    text = line("o-1", "OrderPlaced") + b"\n" + line("o-9", "Canceled")
+    done = run_orders("-", "--trace", cwd=tmp_path, stdin=text)
     records = [json.loads(text) for text in done.stderr.splitlines()]
     seen = {(record["event"], record["machine_id"]): record.get("event_type") for record in records}
     assert seen.pop(("committed", "o-1")) == "OrderPlaced"
@@ -714,8 +801,11 @@ def test_the_trace_is_a_line_of_json_for_each_event_on_the_standard_error() -> N
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send to a single process")
-def test_ctrl_c_stops_in_order_and_tells_what_was_done_although_the_input_says_no_more() -> None:
-    command = [sys.executable, "-m", "examples.orders", "-", "--json"]
+def test_ctrl_c_stops_in_order_and_tells_what_was_done_although_the_input_says_no_more(
+    tmp_path: Path,
+) -> None:
+    journal = str(tmp_path / "orders.db")
+    command = [sys.executable, "-m", "examples.orders", "-", "--json", "--journal", journal]
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as running:
@@ -823,17 +913,14 @@ def fold_log(lines: Iterable[bytes]) -> Fold:
 def test_the_real_log_is_read_to_its_last_line_and_every_order_is_where_it_belongs() -> None:
     said: list[str] = []
 
-    async def scenario() -> tuple[Any, dict[str, str]]:
-        account, clock = Account(), LogClock()
-        async with open_shop(clock, Random(SEED), [account]) as system:
-            feeder = Feeder(system, clock, account, said.append)
+    async def scenario() -> tuple[Summary, dict[str, str]]:
+        async with Run(BadLuck(1)) as run:
             with Log(REAL) as log:
-                await feeder.feed(log)
-            await clock.rest()
-            assert system.stats().balance == 0
-            return feeder.summary(1.0), {
-                order: system.snapshot(order).state.name for order in system.ids(Order)
-            }
+                await run.read(log)
+            assert run.system.stats().balance == 0
+            said.extend(run.said)
+            states = {order: run.system.snapshot(order).state.name for order in run.system.ids(Order)}
+            return await run.summary(), states
 
     summary, states = simulate(scenario, shuffle=False)
     expected = fold_log(gzip.decompress(REAL.read_bytes()).splitlines())
