@@ -20,7 +20,7 @@ from typing import Final
 
 from actorfsm import JournalError, Sink, logs
 from actorfsm.journal.protocol import Journal
-from actorfsm.journal.sqlite.journal import SQLiteJournal
+from actorfsm.journal.sqlite import SQLiteJournal
 from actorfsm.sinks import StructlogSink
 from actorfsm.testing import SimLoop
 from examples.orders.books import Books, read_books

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from actorfsm.journal.sqlite.journal import SQLiteJournal
+from actorfsm.journal.sqlite import SQLiteJournal
 from examples.orders.log import SHIPPED
 
 if TYPE_CHECKING:
@@ -106,21 +108,51 @@ def _from_the_log(event_id: str | None) -> str:
     return event_id if event_id is not None and event_id.startswith("line-") else ""
 
 
+def lines_of(log: Path, most: int, to: Path) -> Path:
+    with gzip.open(log) as lines:
+        to.write_bytes(b"".join(islice(lines, most)))
+    return to
+
+
+def ends_like_a_quiet_run(log: Path, folder: Path, seed: int, *, kills: int) -> bool:
+    random = Random(seed)
+    run_to_the_end(log, folder / "quiet.db")
+    statuses = [
+        run_and_send(
+            signal.SIGKILL, log, folder / "killed.db", once_it_has=random.randrange(1_000, 1_000_000)
+        )
+        for _ in range(kills)
+    ]
+    assert statuses.count(-signal.SIGKILL) > kills // 2
+    run_to_the_end(log, folder / "killed.db")
+    return entries_of(folder / "killed.db") == entries_of(folder / "quiet.db")
+
+
 @UNIX
 @pytest.mark.rule("C23", "C24")
 def test_a_shop_that_is_killed_again_and_again_ends_with_the_entries_of_one_that_never_was(
     tmp_path: Path,
 ) -> None:
-    log = tmp_path / "log.jsonl"
-    log.write_bytes(b"\n".join(gzip.decompress(SHIPPED.read_bytes()).splitlines()[:1_500]))
-    random = Random(4)
+    log = lines_of(SHIPPED, 1_200, tmp_path / "log.jsonl")
+    assert ends_like_a_quiet_run(log, tmp_path, seed=4, kills=4)
+
+
+@UNIX
+@pytest.mark.slow
+@pytest.mark.rule("C23", "C24")
+@pytest.mark.skipif(not REAL.exists(), reason=f"the real log is not here: {REAL.name}")
+def test_the_same_with_the_beginning_of_a_real_log(tmp_path: Path) -> None:
+    log = lines_of(REAL, 4_000, tmp_path / "log.jsonl")
+    assert ends_like_a_quiet_run(log, tmp_path, seed=5, kills=5)
+
+
+@UNIX
+@pytest.mark.rule("C19", "C23")
+def test_ctrl_c_stops_the_shop_in_order_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    log, journal = lines_of(SHIPPED, 1_000, tmp_path / "log.jsonl"), tmp_path / "orders.db"
+    assert run_and_send(signal.SIGINT, log, journal, once_it_has=200_000) == 130
+    rest = json.loads(run_to_the_end(log, journal).stdout)
+    assert rest["known"] > 0
+    assert rest["known"] + rest["events"] == 1_000
     run_to_the_end(log, tmp_path / "quiet.db")
-    statuses = [
-        run_and_send(
-            signal.SIGKILL, log, tmp_path / "killed.db", once_it_has=random.randrange(1_000, 1_000_000)
-        )
-        for _ in range(5)
-    ]
-    assert statuses.count(-signal.SIGKILL) >= 3
-    run_to_the_end(log, tmp_path / "killed.db")
-    assert entries_of(tmp_path / "killed.db") == entries_of(tmp_path / "quiet.db")
+    assert entries_of(journal) == entries_of(tmp_path / "quiet.db")
