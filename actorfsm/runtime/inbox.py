@@ -62,13 +62,14 @@ class Inbox:
 
         Raises:
             MailboxFull: Too many wait.
+            InvalidData: It is to be durable, and would not come back as it was.
         """
         lane = self._lanes.get(envelope.machine_id)
         if lane is None or envelope.left_inbox:
             return False
         if len(lane) >= _MOST_WAITING:
             raise self._full(envelope, len(lane))
-        lane.append(_Item(envelope, is_ready=True))
+        self._line_up(envelope)
         return True
 
     def takes(self, kind: Kind, actor: Actor | None, envelope: Envelope) -> bool:
@@ -87,19 +88,22 @@ class Inbox:
             return False
         if envelope.durable is None:
             envelope.durable = kind.options.durable_inbox
-        is_stored_first = envelope.durable and envelope.promise is None and not envelope.is_ask
         lane = self._lanes.get(envelope.machine_id)
-        if lane is None and not is_stored_first:
+        if lane is None and not _is_stored_first(envelope):
             return False
         if actor is not None and _is_answered_at_once(actor, envelope):
             return False
         self._check_room(kind, actor, envelope, 0 if lane is None else len(lane))
-        pending = self._pending(envelope) if is_stored_first else None
+        self._line_up(envelope)
+        return True
+
+    def _line_up(self, envelope: Envelope) -> None:
+        """Let an event wait for its turn to get in, and until it is stored if it is to be durable."""
+        pending = self._pending(envelope) if _is_stored_first(envelope) else None
         item = _Item(envelope, is_ready=pending is None)
         self._lanes.setdefault(envelope.machine_id, deque()).append(item)
         if pending is not None:
             self._recording.writer.store(Batch(accepted=(pending,)), partial(self._answered, item, pending))
-        return True
 
     def _check_room(self, kind: Kind, actor: Actor | None, envelope: Envelope, waiting: int) -> None:
         policy = kind.options.mailbox
@@ -210,6 +214,10 @@ class Inbox:
                 del self._lanes[machine_id]
             for item in ready:
                 self._turn_away(item.envelope, error)
+
+
+def _is_stored_first(envelope: Envelope) -> bool:
+    return bool(envelope.durable) and envelope.promise is None and not envelope.is_ask
 
 
 def _is_answered_at_once(actor: Actor, envelope: Envelope) -> bool:

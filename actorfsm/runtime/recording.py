@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from actorfsm.errors import (
     ActorFSMError,
     EventIdConflict,
+    InvalidData,
     JournalError,
+    NoSuchMachine,
     SystemFailed,
     SystemStopping,
 )
@@ -210,11 +212,20 @@ class Recording:
     def undelivered(
         self, envelope: Envelope, error: ActorFSMError, tell: Callable[[JournalError | None], None]
     ) -> None:
-        """Record that a promised message reaches nobody; that is told when it is stored."""
-        if not envelope.promise or isinstance(error, SystemStopping | SystemFailed | JournalError):
+        """Record that a message reaches nobody, if it was promised or told durably; that is told when it is stored.
+
+        What was told durably and found no room is not recorded: who sends too much shall not fill the journal too.
+        """
+        is_lost = envelope.promise or (envelope.durable and isinstance(error, NoSuchMachine))
+        if not is_lost or isinstance(error, SystemStopping | SystemFailed | JournalError):
             tell(None)
             return
-        batch = Batch(settled=settles(envelope), dead=(self.entries.dead(envelope, str(error)),))
+        try:
+            dead = self.entries.dead(envelope, str(error))
+        except InvalidData:  # it would not come back as it was, and was not promised
+            tell(None)
+            return
+        batch = Batch(settled=settles(envelope), dead=(dead,))
         envelope.promise = None
         self.writer.hand_in(batch, Telling(None, tell))
 

@@ -105,9 +105,7 @@ async def drive(
         broken_off = str(error)
     opened_at = clock.now()
     if is_to_be_fed:
-        async with open_shop(
-            clock, weather or BadLuck(SEED), [account, *sinks], journal=journal()
-        ) as system:
+        async with open_shop(clock, weather or BadLuck(SEED), [account, *sinks], journal=journal()) as system:
             try:
                 await feeder.feed(system)
             except asyncio.CancelledError:

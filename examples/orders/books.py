@@ -13,7 +13,7 @@ from actorfsm.journal.protocol import Journal
 from examples.orders.notice import Notice
 from examples.orders.order import EVENTS, DeliveryOverdue, Order, OrderState, ShippingLimitPassed
 
-__all__ = ["OUTCOMES", "Books", "LastLine", "event_id_of", "read_books"]
+__all__ = ["NOTHING", "OUTCOMES", "Books", "LastLine", "event_id_of", "read_books"]
 
 OUTCOMES: Final = ("committed", "vetoed", "unhandled", "failed", "expired", "dead_lettered")
 _LINE: Final = "line-"
@@ -38,6 +38,9 @@ class LastLine(NamedTuple):
     machine_id: str = ""
 
 
+NOTHING: Final = LastLine()
+
+
 @dataclass(slots=True)
 class Books:
     """What became of the log.
@@ -51,7 +54,7 @@ class Books:
         befell: What befell machines, by kind: quarantines, releases.
     """
 
-    last: LastLine = LastLine()
+    last: LastLine = NOTHING
     orders: Counter[str] = field(default_factory=Counter[str])
     outcomes: Counter[str] = field(default_factory=Counter[str])
     waiting: int = 0

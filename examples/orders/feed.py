@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from actorfsm import ActorSystem, InvalidEvent, Record
-from examples.orders.books import LastLine, event_id_of
+from examples.orders.books import NOTHING, LastLine, event_id_of
 from examples.orders.log import BadLine, Log, LogError, parse, shown
 from examples.orders.order import OrderEvent
 from examples.orders.shop import LogClock
@@ -72,7 +72,7 @@ class Feeder:
         clock: LogClock,
         account: Account,
         say: Callable[[str], None],
-        last: LastLine = LastLine(),  # noqa: B008 -- immutable
+        last: LastLine = NOTHING,
     ) -> None:
         self._clock = clock
         self._account = account
@@ -109,8 +109,8 @@ class Feeder:
     def _check(self, line: Line) -> None:
         if (type(line.event).__name__, line.machine_id) != self._last[1:]:
             raise OtherLog(
-                f"line {line.number:,} is not what the journal has of it: it was fed from another log; give a journal of "
-                "its own to each (--journal)"
+                f"line {line.number:,} is not what the journal has of it: it was fed from another log; give a journal "
+                "of its own to each (--journal)"
             )
 
     async def feed(self, system: ActorSystem[Any]) -> None:

@@ -237,7 +237,6 @@ def test_one_that_found_no_room_in_time_is_refused_and_is_not_stored_any_more(
 @pytest.mark.parametrize(
     ("machine_id", "event", "error"),
     [
-        ("nobody", Post(text="x"), NoSuchMachine),
         ("held", Post(text="x"), Exception),
         ("new", Open(text=object()), InvalidData),
     ],
@@ -452,3 +451,48 @@ def test_a_real_system_with_a_file_says_that_it_is_durable(tmp_path: Any) -> Non
             assert [(await receipt).reply for receipt in receipts] == [1, 2, 3]
 
     asyncio.run(main())
+
+
+@pytest.mark.rule("C23")
+def test_what_is_told_durably_behind_the_event_that_gives_birth_is_stored_too(
+    sim: Callable[..., None],
+) -> None:
+    async def scenario() -> None:
+        store = MemoryStore()
+        async with SimulatedSystem(Box, journal=MemoryJournal(store)) as system:
+            first = system.tell("box", Open(text="x"), durable=True)
+            second = system.tell("box", Post(text="y"), event_id="post-1", durable=True)
+            third = system.tell("box", Open(text="again"), event_id="open-2", durable=True)
+            assert [(await receipt.outcome()).kind for receipt in (first, second, third)] == [
+                "committed",
+                "committed",
+                "unhandled",
+            ]
+            entries = await _reader(store).entries("box")
+            assert [entry.kind for entry in entries] == ["committed", "committed", "unhandled"]
+            assert [bool(entry.settles) for entry in entries] == [True, True, True]
+
+    sim(scenario, seeds=SEEDS)
+
+
+@pytest.mark.rule("C7")
+def test_what_is_told_durably_to_nobody_is_a_dead_letter_that_outlives_the_system(
+    sim: Callable[..., None],
+) -> None:
+    async def scenario() -> None:
+        store = MemoryStore()
+        async with SimulatedSystem(Box, journal=MemoryJournal(store)) as system:
+            lost = system.tell("nobody", Post(text="x"), event_id="post-1", durable=True)
+            with pytest.raises(NoSuchMachine):
+                await lost.accepted()
+            system.tell("nobody", Post(text="y"))
+        [letter] = await _reader(store).dead_letters()
+        assert (letter.machine_id, letter.message.event_id) == ("nobody", "post-1")
+
+    sim(scenario, seeds=SEEDS)
+
+
+def _reader(store: MemoryStore) -> MemoryJournal:
+    journal = MemoryJournal(store)
+    journal._closed = False  # it looks, and takes nothing over
+    return journal

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 from hypothesis import given, strategies as st
 
-from actorfsm.testing import simulate
 from actorfsm.journal.memory import MemoryJournal, MemoryStore
+from actorfsm.testing import simulate
 from examples.orders.__main__ import drive, main
-from examples.orders.books import OUTCOMES, LastLine, read_books
+from examples.orders.books import OUTCOMES, read_books
 from examples.orders.feed import WINDOW, Account, Feeder, Progress
 from examples.orders.gateway import CONNECTS_IN_S, BadLuck, Weather
 from examples.orders.log import MAX_LINE_BYTES, SHIPPED, BadLine, Log, LogError, Splitter, parse
@@ -396,10 +396,10 @@ def test_postponed_events_do_not_block_the_road(sim: Callable[..., None]) -> Non
                 *(line(order, "HandedToCarrier") for order in early),
                 line("late", "OrderPlaced"),
             )
-            summary = (await run.summary())
+            summary = await run.summary()
             assert (summary.postponed, summary.outcomes["committed"]) == (len(early), len(early) + 1)
             await run.feed(*(line(order, "PaymentApproved") for order in early))
-            summary = (await run.summary())
+            summary = await run.summary()
             assert (summary.postponed, summary.orders["SHIPPED"], summary.orders["PLACED"]) == (
                 0,
                 len(early),
@@ -419,7 +419,7 @@ def test_an_order_that_floods_its_own_waiting_room_loses_nothing_unseen(sim: Cal
                 *(line("o-1", "HandedToCarrier", n) for n in range(flood)),
                 line("o-2", "OrderPlaced"),
             )
-            summary = (await run.summary())
+            summary = await run.summary()
             assert summary.outcomes["dead_lettered"] + summary.postponed == flood
             assert summary.postponed > 0
             assert run.state("o-2") is OrderState.PLACED
@@ -663,6 +663,7 @@ def summary_of(output: str | bytes) -> dict[str, Any]:
     return summary
 
 
+@pytest.mark.timeout(240)
 def test_without_arguments_it_reads_the_log_that_comes_with_it_and_again_has_nothing_to_do(
     tmp_path: Path,
 ) -> None:
