@@ -627,6 +627,7 @@ def test_a_notice_that_cannot_reach_the_customer_is_held_until_the_gateway_is_ba
     sim(scenario)
 
 
+@pytest.mark.timeout(240)
 def test_bad_luck_is_repeated_with_its_seed_and_changes_nothing_about_the_orders() -> None:
     lines = gzip.decompress(SHIPPED.read_bytes()).splitlines()
     runs = []

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).parents[2]
 REAL: Final = ROOT / "../shared/data/olist_events.jsonl.gz"
+pytestmark = pytest.mark.timeout(240)  # seconds of a busy computer
+
 UNIX: Final = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="SIGKILL is of POSIX")
 
 
