@@ -26,6 +26,7 @@ _OF_THE_EXTRA: Final = {
     "dead": "list, show, replay or drop dead letters",
     "export": "write a journal as JSON lines",
     "import": "make a journal from an export",
+    "journal": "make or upgrade a journal on a PostgreSQL server, or print the statements for it",
 }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from actorfsm.cli import dead, export, history, ls, verify
+from actorfsm.cli import dead, export, history, journal, ls, verify
 from actorfsm.errors import ActorFSMError
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ app.command("history")(history.history)
 app.command("export")(export.export)
 app.command("import")(export.import_)
 app.add_typer(dead.app, name="dead")
+app.add_typer(journal.app, name="journal")
 
 
 def run(arguments: Sequence[str]) -> int:
