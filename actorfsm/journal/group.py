@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from actorfsm.journal.entry import Batch
     from actorfsm.journal.executor import Executor
 
-__all__ = ["MOST_IN_A_GROUP", "Group"]
+__all__ = ["MOST_IN_A_GROUP", "Group", "most_telling"]
 
 MOST_IN_A_GROUP: Final = 1_000
 """How many batches are written together at most, so that the first of them does not wait for ever."""
@@ -97,3 +97,11 @@ class Group:
                 answer.set_result(None)
             else:
                 answer.set_exception(error)
+
+
+def most_telling(batches: Sequence[Batch]) -> Batch:
+    """Return that batch of a group, which is stored as one, by which it can best be seen whether it is.
+
+    What only says that a promise is done looks stored as soon as there is no such promise.
+    """
+    return max(batches, key=lambda batch: (bool(batch.entries), bool(batch.dead), bool(batch.accepted)))

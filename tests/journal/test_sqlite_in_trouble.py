@@ -126,6 +126,24 @@ def test_whether_a_change_was_made_whose_commit_failed_nobody_can_tell_though_al
     simulate(scenario)
 
 
+@pytest.mark.rule("C25")
+def test_what_tells_nothing_of_itself_does_not_answer_for_a_whole_group(stage: SQLiteStage) -> None:
+    """What says that a promise is done looks stored as soon as there is no such promise."""
+
+    async def scenario() -> None:
+        journal = await stage.open()
+        stage.trouble.strikes = lambda sql: sql == "COMMIT"  # type: ignore[method-assign]
+        group = [journal.append(Batch(settled=("none/1/0",))), journal.append(batch(1))]
+        answers = await asyncio.gather(*group, return_exceptions=True)
+        stage.trouble.strikes = lambda _sql: False  # type: ignore[method-assign]
+        is_stored = len(await journal.entries("a")) == 1
+        assert is_stored == stage.trouble.late
+        assert [answer is None for answer in answers] == [is_stored] * 2
+        await journal.close()
+
+    simulate(scenario)
+
+
 def test_what_is_no_error_of_sqlite_leaves_no_transaction_open(tmp_path: Path) -> None:
     async def scenario() -> None:
         stage = SQLiteStage(tmp_path)

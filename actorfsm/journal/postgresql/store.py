@@ -23,6 +23,7 @@ from actorfsm.errors import (
     NotStored,
     OutcomeUnknown,
 )
+from actorfsm.journal.group import most_telling
 from actorfsm.journal.postgresql import changes, queries, refusals, schema
 from actorfsm.journal.postgresql.changes import Owner
 from actorfsm.journal.postgresql.connecting import connected
@@ -369,7 +370,7 @@ class Store:
     def _after_loss(self, error: psycopg.Error, batches: Sequence[Batch]) -> JournalError | None:
         """Return why batches are not stored that were under way by a connection that is gone, or None."""
         try:
-            if self._is_stored(_most_telling(batches)):
+            if self._is_stored(most_telling(batches)):
                 return None
         except (psycopg.Error, JournalError):
             return self._unknown(error)
@@ -428,8 +429,3 @@ def _used_by(connection: Connection, batch: Batch) -> JournalError | None:
     claims = changes.claims_of(batch)
     found = connection.execute(f"SELECT {changes.FIRST_USED}", changes.values_of_claims(claims))
     return changes.used_by(claims, found.fetchone())
-
-
-def _most_telling(batches: Sequence[Batch]) -> Batch:
-    """Return that batch of a group, which is stored as one, by which it can best be seen whether it is."""
-    return max(batches, key=lambda batch: (bool(batch.entries), bool(batch.dead), bool(batch.accepted)))

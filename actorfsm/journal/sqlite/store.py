@@ -25,6 +25,7 @@ from actorfsm.errors import (
     NotStored,
     OutcomeUnknown,
 )
+from actorfsm.journal.group import most_telling
 from actorfsm.journal.sqlite import changes, queries
 from actorfsm.journal.sqlite.file import APPLICATION, FORMAT, Lock, check, error_code, is_new
 
@@ -207,7 +208,9 @@ class Store:
         except BaseException:
             self._roll_back()
             raise
-        fate = self._commit(lambda connection: queries.has(connection, planned[0]))  # they share it
+        fate = self._commit(
+            lambda connection: queries.has(connection, most_telling(planned))
+        )  # they share it
         if fate is None:
             if len(self._heads) > _MOST_HEADS:
                 self._heads.clear()
