@@ -16,6 +16,7 @@ import pytest
 import structlog
 
 from actorfsm.__main__ import main
+from actorfsm.journal.memory import MemoryJournal, MemoryStore
 from actorfsm.machine.machine import definition_of
 from actorfsm.sinks.fields import LEVELS
 from actorfsm.sinks.json_lines import JSONLines
@@ -92,7 +93,8 @@ def test_a_log_of_structlog_is_read_as_well(capsys: pytest.CaptureFixture[str]) 
 def test_the_log_of_the_orders_example_is_legal() -> None:
     file = io.BytesIO()
     with JSONLines(file) as sink, Log(SHIPPED) as log:
-        simulate(partial(drive, log, [sink]), shuffle=False)
+        store = MemoryStore()
+        simulate(partial(drive, log, lambda: MemoryJournal(store), [sink]), shuffle=False)
     status, said, complaint = verify(
         file.getvalue(), "examples.orders.order:Order", "examples.orders.notice:Notice"
     )
