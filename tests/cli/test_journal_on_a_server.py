@@ -42,14 +42,14 @@ def test_the_statements_that_sql_prints_make_a_journal_too(postgresql_server: Se
     ("url", "why"),
     [
         ("orders.db", "orders.db is not on a PostgreSQL server"),
-        (f"postgresql://me:secret@127.0.0.1:{free_port()}/orders", "does not answer"),
+        ("postgresql://me:secret@127.0.0.1:{port}/orders", "does not answer"),
     ],
 )
 def test_what_cannot_be_upgraded_is_one_line_and_status_2(
     url: str, why: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    ended = call("journal", "upgrade", url)
+    ended = call("journal", "upgrade", url.format(port=free_port()))
     assert (ended.status, ended.out) == (2, "")
     assert why in ended.err
     assert ended.err.count("\n") == 1
