@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from actorfsm import TimerScope
 from actorfsm.runtime import jobs, timers
-from actorfsm.runtime.actor import IDLE, READY, Actor
+from actorfsm.runtime.actor import IDLE, READY
 from actorfsm.runtime.dynamic_supervisor import DynamicSupervisor
 from actorfsm.runtime.intensity import Intensity
 from actorfsm.runtime.supervised import MachineChild
@@ -90,10 +90,10 @@ def the_end_of_a_machine_is_told_twice(patch: pytest.MonkeyPatch) -> None:
     ended = Watches.ended
 
     def tells_again(self: Watches, actor: Any, reason: Any, cause: Any = None) -> None:
-        watchers = [watcher for watcher in self._watchers.get(actor.id, {}) if isinstance(watcher, Actor)]
+        watchers = [watcher for watcher in self._watchers.get(actor.id, {}) if isinstance(watcher, str)]
         ended(self, actor, reason, cause)
         for watcher in watchers:
-            self._parts.admission.send(watcher.id, _end_of(actor, reason), cause)
+            self._parts.admission.send(watcher, _end_of(actor, reason), cause)
 
     put(patch, Watches, "ended", tells_again)
 

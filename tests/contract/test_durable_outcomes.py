@@ -108,14 +108,16 @@ class Poisonous(Box, initial=S.OPEN, final=(S.CLOSED,), redelivery=Redelivery(at
 
 
 class Slow(MemoryJournal):
-    """Stores at once, and needs `takes_s` to say so."""
+    """Stores at once, and needs `takes_s` to say so, for dead letters `dead_take_s`."""
 
     takes_s = 0.0
+    dead_take_s: float | None = None
 
     def append(self, batch: Any) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[None] = loop.create_future()
-        loop.call_later(self.takes_s, _pass_on, super().append(batch), answer)
+        takes_s = self.takes_s if self.dead_take_s is None or not batch.dead else self.dead_take_s
+        loop.call_later(takes_s, _pass_on, super().append(batch), answer)
         return answer
 
 
@@ -200,8 +202,8 @@ def test_a_message_for_nobody_is_a_dead_letter_when_that_is_stored(sim: Callable
         journal = Slow()
         async with SimulatedSystem(Box, journal=journal, services=[]) as system:
             await system.spawn(Box, "a")
+            journal.dead_take_s = 2
             receipt = await _sent(system, "Refused", to="nobody")
-            journal.takes_s = 2
             await system.clock.advance(1)
             assert (system.dead_letters, system.stats().unwritten) == ((), 1)
             with pytest.raises(Exception, match="no machine nobody"):

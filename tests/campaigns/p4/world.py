@@ -109,6 +109,7 @@ class World:
             asking = asyncio.ensure_future(asker.ask(system, "till-0", "pay", 103))
             await asker.ask(system, "desk-0", "pay", 101)
             await asker.ask(system, "till-1", "pay", 101)
+            await asyncio.sleep(0.001)  # until it has nothing to do
             hold(system, "ledger")
             await asker.ask(system, "till-1", "pay", 102)
             # What a kill leaves: a life that ended in good order would have brought it all to an end.
