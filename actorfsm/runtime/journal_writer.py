@@ -47,7 +47,6 @@ class JournalWriter:
         """Whom to tell about what belongs to no machine and is not stored yet."""
         self._waiters: list[Future[None]] = []
         self.is_closing = False
-        self._is_given_up = False
 
     def write(self, machine_id: str, track: Track) -> None:
         """Hand in what waits in the line of a machine, unless something of it is on its way."""
@@ -180,14 +179,12 @@ class JournalWriter:
         self.store(batch, partial(self._handed_in, batch, telling))
 
     def _handed_in(self, batch: Batch, telling: Telling | None, error: JournalError | None) -> None:
-        if error is None or self._is_given_up or isinstance(error, Fenced):
+        if error is None or self.is_closing or isinstance(error, Fenced):
             if telling is not None:
                 telling(error)
             return
         mark = object()
         self._loose[mark] = partial(self._handed_in, batch, telling)
-        if self.is_closing:
-            return  # it is given up
 
         def again() -> None:
             if self._loose.pop(mark, None) is not None:
@@ -229,7 +226,6 @@ class JournalWriter:
         Call it when the journal is closed and nothing runs any more.
         """
         waiting = self.waiting
-        self._is_given_up = True
         unknown = OutcomeUnknown("the system stopped before this was stored: the next one does it again")
         lines = [line for flight in self._in_flight.values() for line in flight]
         lines += [line for track in self._unfinished.values() for line in track.lines]

@@ -326,7 +326,7 @@ def test_what_is_never_stored_is_told_as_unknown_at_the_end_and_happens_in_the_n
             await system.spawn(Box, "a")
             await system.spawn(Box, "b")
             receipt = await _sent(system, "Refused", to)
-            await system.clock.advance(3)
+            await system.clock.advance(3.3)
             assert system.stats().unwritten == 1
         assert system.report is not None
         assert system.report.unwritten == 1
