@@ -101,7 +101,7 @@ class JournalWriter:
                 try:
                     is_stored = await self._journal.settle(batch)
                 except OutcomeUnknown:
-                    await self._parts.next_change(self._parts.loop.time() + _ASK_AGAIN_S)
+                    await self._parts.until(lambda: self.is_closing, _ASK_AGAIN_S)  # whatever else changes meanwhile
                     continue
                 return None if is_stored else NotStored("the journal found out that it is not stored")
         except JournalError:
