@@ -207,9 +207,10 @@ class World:
         """Tills tell the ledger what was paid: without it there would be dead letters."""
         for _ in range(2):
             try:
-                await system.get_or_spawn(Ledger, "ledger")
+                async with asyncio.timeout(HEALED_S):  # nobody may know what became of its last commit until then
+                    await system.get_or_spawn(Ledger, "ledger")
                 return
-            except JournalError:
+            except (JournalError, TimeoutError):
                 self._look("when a machine could not be born")
                 self.control.disarm()
                 await asyncio.sleep(HEALED_S)
