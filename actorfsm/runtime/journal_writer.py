@@ -101,7 +101,9 @@ class JournalWriter:
                 try:
                     is_stored = await self._journal.settle(batch)
                 except OutcomeUnknown:
-                    await self._parts.until(lambda: self.is_closing, _ASK_AGAIN_S)  # whatever else changes meanwhile
+                    await self._parts.until(
+                        lambda: self.is_closing, _ASK_AGAIN_S
+                    )  # whatever else changes meanwhile
                     continue
                 return None if is_stored else NotStored("the journal found out that it is not stored")
         except JournalError:

@@ -564,9 +564,14 @@ async def _until_quiet(
     """Wait until the turns are over. After the time given each hook is interrupted, and then has only the grace.
 
     A turn has an end, for it has only so many hooks; one that does not end when it is cancelled is left behind by the
-    sweeper.
+    sweeper. One whose commit nobody knows about has none before the journal is closed (C25): while the system stops,
+    it is not waited for longer than the grace.
     """
+    was_told = False
     while not await parts.until(is_over, timeout_s):
+        if was_told and parts.stopping and all(turn.is_committing for turn in turns()):
+            return
+        was_told = True
         for turn in turns():
             if turn.interruption is None:
                 parts.dispatcher.interrupt(turn, "stopping" if parts.stopping else "supervisor")

@@ -11,6 +11,7 @@ import pytest
 
 from actorfsm import (
     STAY,
+    Child,
     Event,
     Fenced,
     HookFailed,
@@ -346,5 +347,36 @@ def test_a_turn_that_ends_while_the_system_goes_down_does_not_end_the_timers_of_
         async with SimulatedSystem(Order, journal=MemoryJournal(store), check=False) as system:
             await system.clock.advance(101)
             assert system.snapshot("o").data["notes"] == ("reminder",)
+
+    sim(scenario, seeds=SEEDS)
+
+
+class NeverKnows(MemoryJournal):
+    """Cannot say what became of a commit, however often it is asked."""
+
+    async def settle(self, batch: Any) -> bool:
+        raise OutcomeUnknown("still unknown")
+
+
+@pytest.mark.rule("C19", "C25")
+@pytest.mark.parametrize("queues", ["finish", "abandon"])
+@pytest.mark.parametrize("place", ["spawned", "of the tree"])
+def test_a_system_stops_although_nobody_can_say_what_became_of_a_commit(
+    sim: Callable[..., None], queues: Any, place: str
+) -> None:
+    async def scenario() -> None:
+        store = MemoryStore()
+        children = [Child(Keeper, "k")] if place == "of the tree" else []
+        async with SimulatedSystem(
+            Keeper, children=children, journal=NeverKnows(store), check=False
+        ) as system:
+            keeper = await system.get_or_spawn(Keeper, "k")
+            store.fate = lambda: "unknown, not stored"
+            asking = asyncio.ensure_future(keeper.ask(Keep(value=1)))
+            await asyncio.sleep(0.01)
+            report = await system.shutdown(queues=queues)
+            with pytest.raises(OutcomeUnknown):
+                await asking
+            assert report.unstopped == ()
 
     sim(scenario, seeds=SEEDS)

@@ -207,7 +207,9 @@ class World:
         """Tills tell the ledger what was paid: without it there would be dead letters."""
         for _ in range(2):
             try:
-                async with asyncio.timeout(HEALED_S):  # nobody may know what became of its last commit until then
+                async with asyncio.timeout(
+                    HEALED_S
+                ):  # nobody may know what became of its last commit until then
                     await system.get_or_spawn(Ledger, "ledger")
                 return
             except (JournalError, TimeoutError):
