@@ -46,6 +46,8 @@ class JournalWriter:
         self._loose: dict[object, Callable[[JournalError | None], None]] = {}
         """Whom to tell about what belongs to no machine and is not stored yet."""
         self._waiters: list[Future[None]] = []
+        self.unsure: Final[set[str]] = set()
+        """The machines of which nobody knows what became of their last commit."""
         self.is_closing = False
 
     def write(self, machine_id: str, track: Track) -> None:
@@ -89,9 +91,11 @@ class JournalWriter:
             if line.envelope is not None:
                 _tell_unknown(line.envelope, error)
         outcome: JournalError | None = error
+        self.unsure.add(machine_id)
         try:
             outcome = await self._settled(batch, error)
         finally:
+            self.unsure.discard(machine_id)
             self._answer(machine_id, track, lines, outcome)
 
     async def _settled(self, batch: Batch, error: OutcomeUnknown) -> JournalError | None:
