@@ -19,6 +19,7 @@ from actorfsm.errors import (
     Expired,
     InvalidData,
     JournalCorrupt,
+    JournalError,
     MailboxFull,
     Quarantined,
     SystemStopping,
@@ -317,6 +318,8 @@ class Recovery:
         self._is_closed = True
         for machine_id in list(self._loading):
             self._end(machine_id, error)
+        for item in [item for owed in self._owed.values() for item in owed]:
+            self._turn_away(item, error)
         if self._parts.passivation is not None:
             self._parts.passivation.close(error)
 
@@ -619,14 +622,18 @@ class Recovery:
             admission.refuse(item, error)
 
     def _end(self, machine_id: str, error: ActorFSMError) -> None:
-        """End the loading of a machine without it."""
+        """End the loading of a machine without it; if it cannot be read now, what is promised waits for a later try."""
         loading = self._loading.pop(machine_id, None)
         if loading is not None:
             loading.error = error
-            if loading.is_due and not self._is_closed:
-                self._parts.timers.call_later(_RETRY_S, self.wake, machine_id)
+            is_tried_again = isinstance(error, JournalError) and not self._is_closed
             for item in loading.items:
-                self._turn_away(item, error)
+                if is_tried_again and (isinstance(item, Pending) or item.promise is not None):
+                    self._owed.setdefault(machine_id, []).append(item)
+                else:
+                    self._turn_away(item, error)
+            if not self._is_closed and (loading.is_due or machine_id in self._owed):
+                self._parts.timers.call_later(_RETRY_S, self.wake, machine_id)
             _wake(loading.waiters, is_alive=False)
 
     def hold(self, machine_id: str, error: ActorFSMError) -> None:

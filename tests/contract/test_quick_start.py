@@ -144,6 +144,32 @@ def test_a_machine_that_could_not_be_read_when_its_timer_was_due_is_loaded_later
     sim(scenario, seeds=SEEDS)
 
 
+@pytest.mark.rule("C23", "C24")
+def test_what_was_promised_to_a_machine_that_cannot_be_read_now_is_tried_again_in_order(
+    sim: Callable[..., None],
+) -> None:
+    async def scenario() -> None:
+        lives = in_memory()
+        async with lives.begin() as system:
+            for name in ("a", "o"):
+                await system.spawn(Order, name)
+            hold(system, "o")
+            for text in ("1", "2"):
+                await system.ask("a", Send(to="o", text=text))
+        journal = _noting(lives)
+        journal.refuses = 1
+        async with Lives(lambda: journal, None).begin() as system:
+            await system.ask("a", Note(text="here"))
+            assert "o" not in system.ids()
+            journal.refuses = 2
+            await system.ask("a", Send(to="o", text="3"))
+            await system.clock.advance(10)
+            assert _notes(system, "o") == ("1", "2", "3")
+            assert not system.dead_letters
+
+    sim(scenario, seeds=SEEDS)
+
+
 @pytest.mark.rule("C23")
 def test_nothing_is_loaded_at_the_start_but_what_is_due(sim: Callable[..., None]) -> None:
     async def scenario() -> None:
