@@ -25,49 +25,12 @@ from actorfsm import (
     Unsupported,
     transition,
 )
-from actorfsm.journal.entry import Batch
 from actorfsm.journal.memory import MemoryJournal, MemoryStore
 from actorfsm.testing import SimulatedSystem
 from tests.contract.durable import Note, Order, Pay, Remind, S, Send, Ship, in_memory
+from tests.contract.slow_journals import Slow, Unsure
 
 SEEDS = range(2)
-
-
-class Slow(MemoryJournal):
-    """Needs a while for each commit; what it is asked meanwhile waits its turn."""
-
-    takes_s = 100.0
-
-    def append(self, batch: Batch) -> asyncio.Future[None]:
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[None] = loop.create_future()
-
-        def store() -> None:
-            super(Slow, self).append(batch).add_done_callback(lambda done: _pass_on(done, answer))
-
-        loop.call_later(self.takes_s, store)
-        return answer
-
-
-class Unsure(MemoryJournal):
-    """Does not know for a while what became of a commit."""
-
-    knows = False
-    asked = 0
-
-    async def settle(self, batch: Batch) -> bool:
-        self.asked += 1
-        if not self.knows:
-            raise OutcomeUnknown("still unknown")
-        return await super().settle(batch)
-
-
-def _pass_on(done: asyncio.Future[None], answer: asyncio.Future[None]) -> None:
-    error = done.exception()
-    if error is None:
-        answer.set_result(None)
-    else:
-        answer.set_exception(error)
 
 
 def _fate_once(store: MemoryStore, fate: Any) -> None:
@@ -351,13 +314,6 @@ def test_a_turn_that_ends_while_the_system_goes_down_does_not_end_the_timers_of_
     sim(scenario, seeds=SEEDS)
 
 
-class NeverKnows(MemoryJournal):
-    """Cannot say what became of a commit, however often it is asked."""
-
-    async def settle(self, batch: Any) -> bool:
-        raise OutcomeUnknown("still unknown")
-
-
 @pytest.mark.rule("C19", "C25")
 @pytest.mark.parametrize("queues", ["finish", "abandon"])
 @pytest.mark.parametrize("place", ["spawned", "of the tree"])
@@ -367,9 +323,7 @@ def test_a_system_stops_although_nobody_can_say_what_became_of_a_commit(
     async def scenario() -> None:
         store = MemoryStore()
         children = [Child(Keeper, "k")] if place == "of the tree" else []
-        async with SimulatedSystem(
-            Keeper, children=children, journal=NeverKnows(store), check=False
-        ) as system:
+        async with SimulatedSystem(Keeper, children=children, journal=Unsure(store), check=False) as system:
             keeper = await system.get_or_spawn(Keeper, "k")
             store.fate = lambda: "unknown, not stored"
             asking = asyncio.ensure_future(keeper.ask(Keep(value=1)))

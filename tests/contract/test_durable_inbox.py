@@ -26,10 +26,11 @@ from actorfsm import (
     Unsupported,
     transition,
 )
-from actorfsm.errors import InvalidData, JournalFull, OutcomeUnknown
+from actorfsm.errors import InvalidData, JournalFull
 from actorfsm.journal.memory import MemoryJournal, MemoryStore
 from actorfsm.testing import SimulatedSystem
 from tests.contract.durable import Lives, Note, Order, Pay, hold, in_memory, lives_on_every_journal
+from tests.contract.slow_journals import SlowToSay
 
 __all__ = ["lives_on_every_journal"]
 SEEDS = range(2)
@@ -74,34 +75,6 @@ class Box(
     async def close(self, event: Close) -> None: ...
 
 
-class Slow(MemoryJournal):
-    """Stores at once, and needs `takes_s` to say so."""
-
-    takes_s = 0.0
-    knows = True
-
-    def append(self, batch: Any) -> asyncio.Future[None]:
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[None] = loop.create_future()
-        loop.call_later(self.takes_s, _pass_on, super().append(batch), answer)
-        return answer
-
-    async def settle(self, batch: Any) -> bool:
-        if not self.knows:
-            raise OutcomeUnknown("still unknown")
-        return await super().settle(batch)
-
-
-def _pass_on(done: asyncio.Future[None], answer: asyncio.Future[None]) -> None:
-    error = done.exception()
-    if answer.done():
-        return
-    if error is None:
-        answer.set_result(None)
-    else:
-        answer.set_exception(error)
-
-
 def _fates(store: MemoryStore, *fates: Any) -> None:
     given = iter(fates)
     store.fate = lambda: next(given, "stored")
@@ -133,7 +106,7 @@ def test_what_is_accepted_durably_is_handled_in_the_next_life_once_and_in_order(
 @pytest.mark.rule("C23")
 def test_it_is_accepted_when_it_is_stored_and_what_is_sent_behind_it_waits(sim: Callable[..., None]) -> None:
     async def scenario() -> None:
-        journal = Slow()
+        journal = SlowToSay()
         async with SimulatedSystem(Box, journal=journal) as system:
             box = await system.spawn(Box, "b")
             journal.takes_s = 2
@@ -159,7 +132,7 @@ def test_a_class_may_have_all_that_it_is_told_stored_and_a_call_may_do_without(
     sim: Callable[..., None],
 ) -> None:
     async def scenario() -> None:
-        journal = Slow()
+        journal = SlowToSay()
         async with SimulatedSystem(Box, Order, journal=journal) as system:
             await system.spawn(Box, "b")
             await system.spawn(Order, "o")
@@ -180,7 +153,7 @@ def test_a_class_may_have_all_that_it_is_told_stored_and_a_call_may_do_without(
 @pytest.mark.rule("C11")
 def test_a_full_mailbox_refuses_before_anything_is_stored(sim: Callable[..., None]) -> None:
     async def scenario() -> None:
-        journal = Slow()
+        journal = SlowToSay()
         async with SimulatedSystem(Box, journal=journal) as system:
             box = await system.spawn(Box, "b")
             system.suspend("b")
@@ -214,7 +187,7 @@ def test_one_that_found_no_room_in_time_is_refused_and_is_not_stored_any_more(
     sim: Callable[..., None],
 ) -> None:
     async def scenario() -> None:
-        journal = Slow()
+        journal = SlowToSay()
         async with SimulatedSystem(Patient, journal=journal) as system:
             box = await system.spawn(Patient, "b")
             system.suspend("b")
@@ -309,7 +282,7 @@ def test_while_nobody_knows_whether_it_is_stored_it_is_not_accepted_and_what_fol
     sim: Callable[..., None],
 ) -> None:
     async def scenario() -> None:
-        journal = Slow()
+        journal = SlowToSay()
         async with SimulatedSystem(Box, journal=journal) as system:
             box = await system.spawn(Box, "b")
             journal.knows = False
@@ -379,7 +352,7 @@ def test_an_event_that_gives_birth_may_be_durable_and_what_follows_waits_for_the
     sim: Callable[..., None],
 ) -> None:
     async def scenario() -> None:
-        journal = Slow()
+        journal = SlowToSay()
         async with SimulatedSystem(Box, journal=journal) as system:
             journal.takes_s = 1
             receipts = [
@@ -401,7 +374,7 @@ def test_what_is_being_stored_when_the_system_stops_is_done_or_left_to_the_next_
     sim: Callable[..., None], queues: Any
 ) -> None:
     async def scenario() -> None:
-        journal = Slow()
+        journal = SlowToSay()
         async with SimulatedSystem(Box, journal=journal, check=False) as system:
             box = await system.spawn(Box, "b")
             journal.takes_s = 2

@@ -24,6 +24,7 @@ from actorfsm import (
 from actorfsm.errors import JournalFull
 from actorfsm.journal.memory import MemoryJournal, MemoryStore
 from actorfsm.testing import SimulatedSystem
+from tests.contract.slow_journals import SlowToSay
 
 SEEDS = range(2)
 
@@ -107,30 +108,6 @@ class Poisonous(Box, initial=S.OPEN, final=(S.CLOSED,), redelivery=Redelivery(at
     pass
 
 
-class Slow(MemoryJournal):
-    """Stores at once, and needs `takes_s` to say so, for dead letters `dead_take_s`."""
-
-    takes_s = 0.0
-    dead_take_s: float | None = None
-
-    def append(self, batch: Any) -> asyncio.Future[None]:
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[None] = loop.create_future()
-        takes_s = self.takes_s if self.dead_take_s is None or not batch.dead else self.dead_take_s
-        loop.call_later(takes_s, _pass_on, super().append(batch), answer)
-        return answer
-
-
-def _pass_on(done: asyncio.Future[None], answer: asyncio.Future[None]) -> None:
-    error = done.exception()
-    if answer.done():
-        return
-    if error is None:
-        answer.set_result(None)
-    else:
-        answer.set_exception(error)
-
-
 async def _kinds(journal: MemoryJournal, machine_id: str) -> list[str]:
     return [entry.kind for entry in await journal.entries(machine_id)]
 
@@ -152,7 +129,7 @@ def test_a_message_that_is_not_committed_is_told_so_when_its_entry_is_stored(
     sim: Callable[..., None], what: str, kind: str
 ) -> None:
     async def scenario() -> None:
-        journal = Slow()
+        journal = SlowToSay()
         async with SimulatedSystem(Box, journal=journal, services=[]) as system:
             await system.spawn(Box, "a")
             await system.spawn(Box, "b")
@@ -177,7 +154,7 @@ def test_a_message_that_is_not_committed_is_told_so_when_its_entry_is_stored(
 @pytest.mark.rule("C23")
 def test_a_poisoned_message_is_a_dead_letter_when_that_is_stored(sim: Callable[..., None]) -> None:
     async def scenario() -> None:
-        journal = Slow()
+        journal = SlowToSay()
         async with SimulatedSystem(Box, Poisonous, journal=journal, services=[]) as system:
             await system.spawn(Box, "a")
             await system.spawn(Poisonous, "b")
@@ -199,7 +176,7 @@ def test_a_poisoned_message_is_a_dead_letter_when_that_is_stored(sim: Callable[.
 @pytest.mark.rule("C23")
 def test_a_message_for_nobody_is_a_dead_letter_when_that_is_stored(sim: Callable[..., None]) -> None:
     async def scenario() -> None:
-        journal = Slow()
+        journal = SlowToSay()
         async with SimulatedSystem(Box, journal=journal, services=[]) as system:
             await system.spawn(Box, "a")
             journal.dead_take_s = 2
@@ -218,7 +195,7 @@ def test_a_postponed_ask_that_is_not_handled_is_answered_when_that_is_stored(
     sim: Callable[..., None],
 ) -> None:
     async def scenario() -> None:
-        journal = Slow()
+        journal = SlowToSay()
         async with SimulatedSystem(Box, journal=journal) as system:
             await system.spawn(Box, "b")
             asking = asyncio.ensure_future(system.ask("b", Wait(), timeout=100))
@@ -238,7 +215,7 @@ def test_a_postponed_ask_that_is_not_handled_is_answered_when_that_is_stored(
 @pytest.mark.rule("C20")
 def test_a_timer_that_is_not_handled_is_consumed_before_that_is_told(sim: Callable[..., None]) -> None:
     async def scenario() -> None:
-        journal = Slow()
+        journal = SlowToSay()
         async with SimulatedSystem(Box, journal=journal) as system:
             await system.spawn(Box, "b")
             await system.ask("b", Start())
@@ -255,7 +232,7 @@ def test_a_timer_that_is_not_handled_is_consumed_before_that_is_told(sim: Callab
 @pytest.mark.rule("C30")
 def test_what_ends_meanwhile_is_told_after_it(sim: Callable[..., None]) -> None:
     async def scenario() -> None:
-        journal = Slow()
+        journal = SlowToSay()
         told: list[str] = []
         async with SimulatedSystem(Box, journal=journal, services=[]) as system:
             await system.spawn(Box, "a")
