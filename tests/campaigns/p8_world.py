@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeout
 from datetime import timedelta
 from enum import StrEnum, auto
+from pathlib import Path
 from random import Random
 from time import sleep
 from typing import Any, Final
@@ -27,10 +28,12 @@ from actorfsm import (
     HookFailed,
     Limits,
     Machine,
+    PassivationPolicy,
     Quarantined,
     Record,
     Ref,
     RestartPolicy,
+    SnapshotPolicy,
     StateTimeout,
     Strategy,
     Supervisor,
@@ -47,6 +50,10 @@ STANDING: Final = LEDGERS + 4
 """Machines that are always there: the ledgers, the desk, the printer, and two that fail too often."""
 AGAIN: Final = RestartPolicy(100_000, 1.0, first_delay_s=0.01, max_delay_s=0.05)
 """What fails in a soak is started again, however often."""
+PASSIVATION: Final = PassivationPolicy(idle_s=0.05, in_memory=16)
+"""With a journal: so short that machines leave amid their lives, and fewer places than customers."""
+SNAPSHOTS: Final = SnapshotPolicy(every=10, keep_entries=10, keep_ids=200)
+"""With a journal: entries go, too; the file would grow without them as well, by the machines that have ended."""
 LIMITS: Final = Limits(dead_letters=50, transitions=100, blocking_threads=2, blocked_s=0)
 
 
@@ -321,9 +328,10 @@ class Account:
 class World:
     """The system of a soak, and those who use it."""
 
-    def __init__(self, seed: int, patience_s: float) -> None:
+    def __init__(self, seed: int, patience_s: float, journal: Path | None = None) -> None:
         self.bank = Bank(seed)
         self.account = Account()
+        self.is_stored = journal is not None
         self.random = Random(seed)
         self.patience_s = patience_s
         """How long anything may take before it counts as lost."""
@@ -336,6 +344,9 @@ class World:
             trace=self.account,
             limits=LIMITS,
             random=Random(seed),
+            journal=journal,
+            passivation=PASSIVATION if self.is_stored else None,
+            snapshots=SNAPSHOTS if self.is_stored else None,
             children=[
                 Supervisor(
                     "books",
@@ -412,20 +423,31 @@ class World:
             group.create_task(self.reader(end))
         self.bank.is_calm = True
         until = loop.time() + self.patience_s
-        while self.is_busy() or thread.is_alive():
+        while await self.is_busy() or thread.is_alive():
             if loop.time() > until:
                 self.account.wrong(f"it did not come to rest: {self.system.stats()}")
                 return
             await asyncio.sleep(0.005)
         await asyncio.sleep(0.005)  # whoever has just done the last thing has an end, too
 
-    def is_busy(self) -> bool:
+    async def data_of(self, machine_id: str) -> dict[str, Any]:
+        """Return the data of a machine, which may have left memory."""
+        await self.system.load(machine_id)
+        return self.system.snapshot(machine_id).data
+
+    async def machines(self) -> int:
+        """Return how many machines there are, in memory and in the journal."""
+        if not self.is_stored:
+            return self.system.stats().machines
+        return len([machine_id async for machine_id in self.system.stored_ids()])
+
+    async def is_busy(self) -> bool:
         stats = self.system.stats()
         waiting = (
             stats.queued + stats.in_flight + stats.outgoing + stats.jobs + stats.timers + stats.postponed
         )
         is_up = "gateway: service, permanent, running" in str(self.system.tree())
-        return bool(waiting) or not is_up or self.followed > self.system.snapshot("desk").data["ended"]
+        return bool(waiting) or not is_up or self.followed > (await self.data_of("desk"))["ended"]
 
     async def customer(self, number: int, end: float) -> None:
         """Have one order after the other, each from its birth to its end."""
@@ -463,7 +485,7 @@ class World:
                 if random.random() < 0.5:
                     await self.ask(name, NoReminder())
                     self.account.reached["timers cancelled"] += 1
-            case "pay" if order.snapshot().state is State.NEW:
+            case "pay" if await self.is_new(name):
                 takes_s = random.choice([0.0, 0.01, 5.0])
                 await self.ask(name, Pay(takes_s=takes_s, fails=random.random() < 0.3))
                 if random.random() < 0.3:
@@ -472,6 +494,10 @@ class World:
                 self.system.tell(name, Note(), callback=lambda outcome: self.note(Note(), outcome.kind))
         return 0
 
+    async def is_new(self, name: str) -> bool:
+        await self.system.load(name)
+        return self.system.snapshot(name).state is State.NEW
+
     async def end(self, order: Ref[Order], added: int, random: Random) -> None:
         """Let an order end in one of the ways there are, and compare what it says with what was sent."""
         way = random.choice([Close(), Lose(), Leave(), None])
@@ -479,7 +505,7 @@ class World:
             await self.ask(order.id, way)
         else:
             await self.ask(order.id, NoReminder())
-        data = order.snapshot().data  # no timer comes after this
+        data = await self.data_of(order.id)  # no timer comes after this
         if isinstance(way, Leave):
             await self.ask(order.id, way)
         else:
@@ -515,7 +541,7 @@ class World:
 
     async def reader(self, end: float) -> None:
         """Use the printer, whose hook blocks in a thread."""
-        loop, pages = asyncio.get_running_loop(), self.system.snapshot("printer").data["pages"]
+        loop, pages = asyncio.get_running_loop(), (await self.data_of("printer"))["pages"]
         while loop.time() < end:
             pages += 1
             if await self.ask("printer", Print()) != pages:
@@ -537,7 +563,7 @@ class World:
 
     # -- the account ------------------------------------------------------------------------------------------------
 
-    def judge(self) -> None:
+    async def judge(self) -> None:
         """Compare, at rest, what the senders, the trace, the machines, the bank and the runtime say."""
         account, stats = self.account, self.system.stats()
         traced, told = account.traced, account.told
@@ -551,14 +577,14 @@ class World:
                 key = event.__name__, kind
                 equal(" ".join(key), senders=told[key], trace=traced[key])
         equal("orders born", customers=self.born, trace=traced["Spawn", "committed"] - STANDING)
-        booked = sum(self.system.snapshot(f"ledger-{n}").data["total"] for n in range(LEDGERS))
+        booked = sum([(await self.data_of(f"ledger-{n}"))["total"] for n in range(LEDGERS)])
         equal(
             "booked", orders=traced["Charged", "committed"], ledgers=booked, trace=traced["Book", "committed"]
         )
         equal("reminders", orders=self.reminded, trace=traced["Remind", "committed"])
-        desk = self.system.snapshot("desk").data
+        desk = await self.data_of("desk")
         equal("ends", asked=self.followed, desk=desk["ended"], trace=traced["Terminated", "committed"])
         equal("jobs", begun=self.bank.begun, ended=self.bank.ended.total())
-        equal("machines", at_rest=STANDING, now=stats.machines)
+        equal("machines", at_rest=STANDING, now=await self.machines())
         equal("balance", runtime=stats.balance, none=0)
         equal("asks that wait", now=stats.pending_asks, none=0)

@@ -1,4 +1,4 @@
-"""P8 in the size of a build: a minute of everything at once, in a process of its own, which waits most of the time."""
+"""P8 in the size of a build: half a minute of everything at once, twice: in memory and with a journal."""
 
 from __future__ import annotations
 
@@ -19,9 +19,13 @@ from tests.campaigns.p8_soak import CI_SECONDS, LONG_S, REQUIRED, Result, Sample
 @pytest.mark.rule("C19")
 @pytest.mark.rule("C7")
 @pytest.mark.timeout(180)
-def test_after_a_minute_of_mixed_load_nothing_is_left_and_every_event_is_accounted_for() -> None:
+@pytest.mark.rule("C29")
+@pytest.mark.parametrize("kept", [[], ["--journal"]], ids=["in memory", "with a journal"])
+def test_after_a_while_of_mixed_load_nothing_is_left_and_every_event_is_accounted_for(
+    kept: list[str],
+) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.campaigns.p8_soak", "--seconds", str(CI_SECONDS)],
+        [sys.executable, "-m", "tests.campaigns.p8_soak", "--seconds", str(CI_SECONDS), *kept],
         cwd=ledger.ROOT,
         capture_output=True,
         text=True,

@@ -446,3 +446,27 @@ def test_a_journal_whose_process_was_killed_while_it_was_made_is_made_anew(tmp_p
 
 async def _open_and_close(path: Path) -> None:
     await (await opened(path)).close()
+
+
+@pytest.mark.rule("C29")
+def test_what_a_journal_remembers_of_a_machine_goes_with_its_end_and_its_id_can_be_used_again(
+    tmp_path: Path,
+) -> None:
+    async def end_many() -> None:
+        journal = SQLiteJournal(tmp_path / "j.db", durability="process")
+        await journal.open()
+        try:
+            await journal.append(Batch(entries=(entry(1, "kept"),)))
+            for number in range(50):
+                await journal.append(
+                    Batch(entries=(entry(1, f"m-{number}"), entry(2, f"m-{number}", status="stopped")))
+                )
+            assert set(journal._store._heads) == {"kept"}
+            await journal.append(Batch(entries=(entry(3, "m-7"),)))
+            stored = await journal.load("m-7")
+            assert stored is not None
+            assert stored.head.seq == 3
+        finally:
+            await journal.close()
+
+    asyncio.run(end_many())

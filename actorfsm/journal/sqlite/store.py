@@ -212,10 +212,17 @@ class Store:
             lambda connection: queries.has(connection, most_telling(planned))
         )  # they share it
         if fate is None:
-            if len(self._heads) > _MOST_HEADS:
-                self._heads.clear()
-            self._heads.update(heads)
+            self._remember(heads, planned)
         return [fate if answer is None else answer for answer in answers]
+
+    def _remember(self, heads: dict[str, Head], stored: list[Batch]) -> None:
+        if len(self._heads) > _MOST_HEADS:
+            self._heads.clear()
+        self._heads.update(heads)
+        for batch in stored:
+            for entry in batch.entries:
+                if entry.status == "stopped":  # most machines that end are not written to again
+                    self._heads.pop(entry.machine_id, None)
 
     def change(self, change: Callable[[sqlite3.Connection], int]) -> int:
         """Make a change that is no batch, and return what it returns.
