@@ -6,6 +6,7 @@ Exit status 0: it does. 1: it does not, and what does not is named. 2: nothing c
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from actorfsm.check_upgrade.check import check_upgrade
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="all machine classes of the system, as they are today",
     )
     parser.add_argument("journal", metavar="JOURNAL", help="the journal, which is only read")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(options: argparse.Namespace, out: IO[str], err: IO[str]) -> int:
@@ -53,14 +55,21 @@ def run(options: argparse.Namespace, out: IO[str], err: IO[str]) -> int:
     except ActorFSMError as error:
         err.write(f"check-upgrade: {error}\n")
         return NO_ANSWER
+    if options.json:
+        out.write(json.dumps(report.as_json(), ensure_ascii=False, indent=2) + "\n")
+    else:
+        _tell(report, out)
+    return LANDS if report.lands else DOES_NOT_LAND
+
+
+def _tell(report: Report, out: IO[str]) -> None:
     for line in report.lines():
         out.write(f"{line}\n")
-    if not report.lands:
+    if report.lands:
+        out.write(f"lands: all that {report.machines:,} machines have stored\n")
+    else:
         count = sum(misfit.count for misfit in report.misfits.values())
         out.write(f"does not land: {count:,} of what {report.machines:,} machines have stored\n")
-        return DOES_NOT_LAND
-    out.write(f"lands: all that {report.machines:,} machines have stored\n")
-    return LANDS
 
 
 async def _check(machines: list[Any], address: str, err: IO[str]) -> Report:

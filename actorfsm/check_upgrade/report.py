@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,6 +82,29 @@ class Report:
     def miss(self, thing: Thing, machine: str, stored: str, machine_id: str, why: str) -> None:
         """Count something that does not."""
         self.misfits.setdefault((thing, machine, stored), Misfit(machine_id, why)).count += 1
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as values that JSON can say."""
+        return {
+            "lands": self.lands,
+            "machines": self.machines,
+            "trimmed": self.trimmed,
+            "landings": [
+                {"thing": thing, "class": machine, "stored": stored, "lands": lands, "count": count}
+                for (thing, machine, stored, lands), count in sorted(self.landings.items())
+            ],
+            "misfits": [
+                {
+                    "thing": thing,
+                    "class": machine,
+                    "stored": stored,
+                    "count": misfit.count,
+                    "first_id": misfit.machine_id,
+                    "why": misfit.why,
+                }
+                for (thing, machine, stored), misfit in sorted(self.misfits.items())
+            ],
+        }
 
     def lines(self) -> Iterator[str]:
         """Yield the report as lines of text."""

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from actorfsm.cli.journals import Address, AsJson, opened_to_read, opened_to_write, waited_for
-from actorfsm.cli.output import json_line, print_json, shown, time_of
+from actorfsm.cli.output import json_line, print_json, time_of
 from actorfsm.errors import EventIdUsed, NoSuchLetter
 from actorfsm.journal.dead_letters import all_letters, letter_at, replay_letter
+from actorfsm.shown import shown
 
 if TYPE_CHECKING:
     from actorfsm.journal.entry import DeadMessage

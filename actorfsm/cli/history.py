@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from actorfsm.cli.journals import Address, AsJson, opened_to_read, waited_for
-from actorfsm.cli.output import json_line, lasted, print_json, shown, time_of
+from actorfsm.cli.output import json_line, lasted, print_json, time_of
 from actorfsm.errors import NoSuchMachine
 from actorfsm.journal.history import entries_of, image_at
+from actorfsm.shown import shown
 
 if TYPE_CHECKING:
     from actorfsm.journal.entry import Entry, Payload

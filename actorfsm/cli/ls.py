@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from actorfsm.cli.journals import Address, AsJson, opened_to_read, waited_for
-from actorfsm.cli.output import Progress, json_line, print_json, shown, table
+from actorfsm.cli.output import Progress, json_line, print_json, table
+from actorfsm.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -11,10 +11,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from actorfsm.shown import shown
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Progress", "json_line", "lasted", "print_json", "shown", "table", "time_of"]
+__all__ = ["Progress", "json_line", "lasted", "print_json", "table", "time_of"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -30,12 +32,6 @@ def time_of(at_us: int) -> str:
 def lasted(us: int) -> str:
     """Return a duration for people."""
     return str(timedelta(microseconds=us))[:-3] if us % 1_000_000 else str(timedelta(microseconds=us))
-
-
-def shown(value: str, limit: int = 60) -> str:
-    """Return text of a journal so that it can be printed: short, and without control characters."""
-    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in value[: limit + 1])
-    return text if len(text) <= limit else text[:limit] + "…"
 
 
 def json_line(value: Any) -> str:

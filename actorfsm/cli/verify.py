@@ -8,8 +8,9 @@ from dataclasses import asdict
 import typer
 
 from actorfsm.cli.journals import Address, AsJson, opened_to_read, waited_for
-from actorfsm.cli.output import Progress, print_json, shown
+from actorfsm.cli.output import Progress, print_json
 from actorfsm.journal.verify import Verdict, verify_journal
+from actorfsm.shown import shown
 
 __all__ = ["verify"]
 

@@ -5,14 +5,14 @@ Exit status 0: it is. 1: it is not, and the first line that is wrong is named. 2
 
 from __future__ import annotations
 
-import importlib
-from functools import reduce
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from actorfsm.errors import ActorFSMError
 from actorfsm.machine.machine import definition_of
+from actorfsm.object_reference import object_at
+from actorfsm.shown import shown
 from actorfsm.verify_log.laws import Illegal
-from actorfsm.verify_log.lines import BadLine, CutOff, read, shown, split
+from actorfsm.verify_log.lines import BadLine, CutOff, read, split
 from actorfsm.verify_log.replay import Replay
 
 if TYPE_CHECKING:
@@ -127,21 +127,9 @@ def definition_at(path: str) -> Definition:
     Raises:
         NoAnswer: There is none.
     """
-    module_name, colon, name = path.partition(":")
-    if not (module_name and colon and name):
-        raise NoAnswer(f"{shown(path)}: name a machine class as module:Class, for example shop.orders:Order")
     try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # noqa: BLE001 -- a module may raise anything when it is imported
-        raise NoAnswer(
-            f"{shown(module_name)} cannot be imported ({type(error).__name__}: {shown(str(error), 200)}); run this in "
-            "the folder or environment in which your program runs"
-        ) from None
-    try:
-        found: Any = reduce(getattr, name.split("."), module)
-    except AttributeError:
-        raise NoAnswer(f"{shown(module_name)} has no {shown(name)}") from None
-    try:
-        return definition_of(found)
+        return definition_of(
+            object_at(path, what="a machine class as module:Class", example="shop.orders:Order")
+        )
     except ActorFSMError as error:
         raise NoAnswer(str(error)) from None

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from actorfsm.event import StateTimeout, TransitionRequested
 from actorfsm.machine.definition import Postponed, Transition
+from actorfsm.shown import shown
 from actorfsm.sinks.text import one_line
-from actorfsm.verify_log.lines import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,12 +9,13 @@ from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 from pydantic_core import from_json
 
+from actorfsm.shown import shown
 from actorfsm.trace import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["MAX_LINE_BYTES", "BadLine", "CutOff", "read", "shown", "split"]
+__all__ = ["MAX_LINE_BYTES", "BadLine", "CutOff", "read", "split"]
 
 MAX_LINE_BYTES: Final = 4 * 1024 * 1024
 """The longest line that is read. A record with a long traceback and a long payload has some 100 kB."""
@@ -109,10 +110,3 @@ def _refused(line: bytes, problem: str) -> BadLine:
     return BadLine(
         f"not JSON ({shown(problem, 100)}): is it the log of JSONLines, or of structlog's JSONRenderer?"
     )
-
-
-def shown(value: object, limit: int = 60) -> str:
-    """Return something from a log so that it can be printed: short, and without control characters."""
-    text = value if isinstance(value, str) else repr(value)
-    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[: limit + 1])
-    return text if len(text) <= limit else text[:limit] + "..."

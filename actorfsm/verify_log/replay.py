@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from actorfsm.shown import shown
 from actorfsm.sinks.fields import LEVELS
 from actorfsm.verify_log.laws import Illegal, Law, check_names, check_reaction, law_of
 from actorfsm.verify_log.life import RECENT, Life, is_numbered
-from actorfsm.verify_log.lines import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -91,6 +94,50 @@ def test_it_names_what_does_not_land_with_an_example_and_the_remedy(
     ):
         assert said in text
     assert lines[-1] == "does not land: 7 of what 6 machines have stored"
+
+
+def test_the_report_is_printed_as_json(journal: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check-upgrade", "--json", *V2, journal]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["lands"], report["machines"], report["trimmed"], report["misfits"]) == (True, 6, 0, [])
+    parcels = [landing for landing in report["landings"] if landing["class"] == "Parcel"]
+    assert parcels == [
+        {
+            "thing": "machine",
+            "class": "Parcel",
+            "stored": "Parcel 1 in PACKED",
+            "lands": "Parcel 2 in WRAPPED",
+            "count": 1,
+        }
+    ]
+    assert main(["check-upgrade", "tests.check_upgrade.shop_without:Order", journal, "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["lands"] is False
+    assert [(misfit["thing"], misfit["first_id"], misfit["count"]) for misfit in report["misfits"]] == [
+        ("machine", "paid-1", 2),
+        ("machine", "parcel", 1),
+        ("postponed event", "waiting", 1),
+        ("promised event", "held", 1),
+        ("recorded reply", "paid-1", 2),
+    ]
+    assert "Order has no state PAYING" in report["misfits"][0]["why"]
+
+
+def test_a_class_in_the_current_folder_is_found_by_the_installed_command(
+    journal: str, tmp_path: Path
+) -> None:
+    (tmp_path / "shop_here.py").write_text("from tests.contract.shop_v2 import Parcel, PurchaseOrder\n")
+    program = "import sys; sys.path.remove(''); from actorfsm.cli import main; sys.exit(main())"
+    names = ("shop_here:PurchaseOrder", "shop_here:Parcel")
+    done = subprocess.run(
+        [sys.executable, "-c", program, "check-upgrade", *names, journal],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_what_newer_code_has_stored_does_not_land(
