@@ -24,6 +24,7 @@ _OF_THE_EXTRA: Final = {
     "ls": "count the machines of a journal by class and state, or list them",
     "history": "tell what happened to a machine",
     "dead": "list, show, replay or drop dead letters",
+    "diagram": "draw a machine class",
     "export": "write a journal as JSON lines",
     "import": "make a journal from an export",
     "journal": "make or upgrade a journal on a PostgreSQL server, or print the statements for it",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from actorfsm.cli import dead, export, history, journal, ls, verify
+from actorfsm.cli import dead, diagram, export, history, journal, ls, verify
 from actorfsm.errors import ActorFSMError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ app.command("ls")(ls.ls)
 app.command("history")(history.history)
 app.command("export")(export.export)
 app.command("import")(export.import_)
+app.command("diagram")(diagram.diagram)
 app.add_typer(dead.app, name="dead")
 app.add_typer(journal.app, name="journal")
 
