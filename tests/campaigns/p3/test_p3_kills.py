@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from actorfsm import ActorSystem, SnapshotPolicy
+from actorfsm.testing.loop import simulate
 from tests.campaigns import ledger
 from tests.campaigns.disk import shim
 from tests.campaigns.disk.power import Did, Disk, Line
 from tests.campaigns.p3.__main__ import report
 from tests.campaigns.p3.campaign import POINTS, Campaign
+from tests.campaigns.p3.machines import Ledger, Pay, Till
+from tests.campaigns.p3.oracle import Notes, judge
 from tests.campaigns.p3.plants import NEEDS_POWER_LOSS, PLANTS
 
 SECONDS = 36 * ledger.multiplier()
@@ -122,3 +130,28 @@ def test_a_file_that_was_cut_is_as_long_as_it_was_until_it_is_synced(tmp_path: P
     written = (*MADE, line(Did.WRITE, "a", 0, b"one"), line(Did.SYNC, "a"), cut)
     assert left_by(tmp_path / "1", *written) == {"a": b"one"}
     assert left_by(tmp_path / "2", *written, line(Did.SYNC, "a")) == {"a": b"o"}
+
+
+@pytest.mark.rule("C29")
+def test_the_oracle_knows_that_an_entry_with_a_snapshot_names_the_timers_that_ran_before(
+    tmp_path: Path,
+) -> None:
+    """Seed 7, round 50: two payments within the four milliseconds of a timer, the second with a snapshot."""
+    path = tmp_path / "tills.db"
+
+    async def pay_twice() -> None:
+        async with ActorSystem(
+            Till, Ledger, journal=path, snapshots=SnapshotPolicy(every=1), trace=None
+        ) as system:
+            await system.spawn(Ledger, "ledger")
+            till = await system.spawn(Till, "till-1")
+            await asyncio.gather(
+                till.ask(Pay(number=1), event_id="a/1"), till.ask(Pay(number=2), event_id="a/2")
+            )
+
+    simulate(pay_twice)
+    notes = Notes(sent={"a/1", "a/2"}, answers={"a/1": ("till-1", 1, 0), "a/2": ("till-1", 2, 0)})
+    assert judge(path, notes) == []
+    with closing(sqlite3.connect(path)) as connection:
+        bodies = [json.loads(body) for (body,) in connection.execute("SELECT body FROM entries")]
+    assert any(len(body.get("timers_set", ())) == 2 for body in bodies)
