@@ -10,14 +10,15 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
 import psycopg
 import pytest
 
-__all__ = ["Server", "free_port", "postgresql_server"]
+__all__ = ["Server", "free_port", "postgresql_server", "started_server"]
 
 _INITDB = ("-E", "UTF8", "--locale=C", "-A", "trust", "--no-sync")
 _HBA = """
@@ -140,13 +141,13 @@ class Server:
             return done.fetchall() if done.description else []
 
 
-@pytest.fixture(scope="session")
-def postgresql_server() -> Iterator[Server]:
+@contextmanager
+def started_server() -> Generator[Server | None]:
+    """Start a server, and stop it at the end; None if there is none to be started here."""
     binaries = _folder_of_binaries()
     if binaries is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("there is no PostgreSQL server to be started here: install one (initdb, postgres)")
-        pytest.skip("there is no PostgreSQL server to be started here: its initdb is not installed")
+        yield None
+        return
     folder = Path(tempfile.mkdtemp(prefix="actorfsm-postgresql-"))
     server = Server(binaries, folder)
     try:
@@ -156,3 +157,14 @@ def postgresql_server() -> Iterator[Server]:
     finally:
         server.stop()
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[Server]:
+    with started_server() as server:
+        if server is not None:
+            yield server
+            return
+    if os.environ.get("CI") == "true":
+        pytest.fail("there is no PostgreSQL server to be started here: install one (initdb, postgres)")
+    pytest.skip("there is no PostgreSQL server to be started here: its initdb is not installed")

@@ -8,11 +8,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .contenders import everyone
 from .contenders.fleets import fleets
+from .durable import OUTSTANDING, Durable, durable_places, w5_section
 from .fleet import Samples
 from .fleet_report import GROWTH, SIZES, w3_section, w8_section
 from .measure import Plan, measure
@@ -21,13 +23,13 @@ from .report import conditions, table, write
 from .work import Workload
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from .measure import Row
     from .report import Section
     from .work import LoopFactory
 
-OF_THEIR_OWN = ("w3", "w6", "w8")
+OF_THEIR_OWN = ("w3", "w5", "w6", "w8")
 WORKLOADS = {"w1": [Workload.ASK], "w2": [Workload.ROUND, Workload.BURST], "w4": [Workload.HOT]}
 
 
@@ -50,6 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(table(rows), end="\n\n", flush=True)
             results.append(rows)
     sections, troubles = _fleets(names, wanted, rounds, quick=options.quick)
+    if "w5" in names:
+        section = _durable(wanted, rounds, quick=options.quick)
+        print(section.text(), end="\n\n", flush=True)
+        sections.append(section)
     if "w6" in names:
         section = _recovery(quick=options.quick)
         print(section.text(), end="\n\n", flush=True)
@@ -81,6 +87,41 @@ def _fleets(
     return sections, list(samples.troubles.values())
 
 
+def _durable(wanted: Sequence[str], rounds: int, *, quick: bool) -> Section:
+    """Measure W5, round after round."""
+    with ExitStack() as stack, _all_cores():
+        places = [
+            place
+            for place in durable_places(stack)
+            if not wanted or any(place.name.startswith(start) for start in wanted)
+        ]
+        found = {
+            (place.name, outstanding): Durable(place.name, outstanding)
+            for place in places
+            for outstanding in OUTSTANDING
+        }
+        for number in range(rounds):
+            print(f"w5: round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+            for place in places:
+                for outstanding in OUTSTANDING:
+                    found[place.name, outstanding].measure(place, events=1 if quick else None)
+    return w5_section(list(found.values()))
+
+
+@contextmanager
+def _all_cores() -> Iterator[None]:
+    """Run on any core meanwhile: a store has a thread of its own."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, range(os.cpu_count() or 1))
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def _recovery(*, quick: bool) -> Section:
     """Measure W6, once: a journal of its own for each line."""
     machines = GOAL_MACHINES // 10 if quick else GOAL_MACHINES
@@ -95,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
         "--only", default="", metavar="NAMES", help="comma-separated beginnings of contenders' names"
     )
     parser.add_argument(
-        "--workload", default="w1,w2,w4", help="comma-separated: w1, w2, w4 (these three), w3, w6, w8"
+        "--workload", default="w1,w2,w4", help="comma-separated: w1, w2, w4 (these three), w3, w5, w6, w8"
     )
     parser.add_argument("--uvloop", action="store_true", help="run the asyncio contenders on uvloop")
     parser.add_argument("--no-pin", action="store_true", help="do not pin this process to one core")

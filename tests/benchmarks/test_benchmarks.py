@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from .__main__ import main
 from .contenders import everyone
 from .contenders.fleets import fleets
+from .durable import Durable, PostgreSQLPlace, SQLitePlace, Timing, w5_section
 from .fleet import Sample, Samples, measure_fleet, wanted_end
 from .fleet_report import w3_section, w8_section
 from .measure import Row
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from tests.postgresql_server import Server
+
+    from .durable import Place
     from .fleet import Fleet, FleetContender
     from .work import Contender
 
@@ -170,3 +174,34 @@ def test_the_table_of_recovery_says_whether_the_goal_is_met() -> None:
         [Reopened(100_000, "due", 500.0, 0.1, 0.2, None), Reopened(100_000, "due", 500.0, 0.1, 0.6, None)]
     ).lines
     assert [line[-1] for line in lines] == ["reply ≤ 0.5 s, armed ≤ 5 s yes", "reply ≤ 0.5 s, armed ≤ 5 s no"]
+
+
+@pytest.mark.parametrize("durability", ["full", "process"])
+@pytest.mark.parametrize("store", ["SQLite", "PostgreSQL"])
+def test_durable_asks_are_measured_beside_the_rows_that_they_have_left(
+    store: str, durability: Any, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    place: Place = SQLitePlace(tmp_path, durability)
+    if store == "PostgreSQL":
+        server: Server = request.getfixturevalue("postgresql_server")
+        place = PostgreSQLPlace(server, durability)
+    found = Durable(place.name, 100)
+    for _ in range(2):
+        found.measure(place, machines=8, events=3)
+    assert (found.name, found.count) == (f"{store}, {durability}", 24)
+    assert (
+        len(place.entries()) == 32
+    )  # the births too: the loop that knows only statements has written all of it
+    assert found.ratio > 0
+    assert [line[:2] for line in w5_section([found]).lines] == [(f"{store}, {durability}", "100")]
+
+
+def test_the_table_of_durable_asks_says_whether_the_goal_is_met() -> None:
+    slow, fast = (
+        Durable("SQLite, full", 1_000, [Timing(seconds, 2.0)], [Timing(1.0, 0.5)], 10_000)
+        for seconds in (2.0, 1.25)
+    )
+    assert [line[-1] for line in w5_section([slow, fast]).lines] == ["≥ 0.6 no", "≥ 0.6 yes"]
+    assert fast.line()[:-1] == (
+        *("SQLite, full", "1,000", "8,000", "10,000", "0.80", "0.80", "0.80", "200", "50"),
+    )
