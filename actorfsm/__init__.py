@@ -51,6 +51,7 @@ from actorfsm.machine.decorators import (
     on_exit,
     on_timeout,
     postpone,
+    refuse,
     transition,
 )
 from actorfsm.machine.machine import Machine
@@ -111,6 +112,7 @@ __all__ = [  # noqa: RUF022 -- in themed groups; type checkers read plain string
     "transition",
     "STAY",
     "postpone",
+    "refuse",
     "before_transition",
     "on_exit",
     "on_enter",

@@ -1,7 +1,7 @@
 """The command line: `actorfsm COMMAND …`, or `python -m actorfsm COMMAND …`.
 
-`verify-log` and `check-upgrade` need nothing but the package. The others need the extra `cli` and are imported when
-one of them is called.
+`verify-log`, `check` and `check-upgrade` need nothing but the package. The others need the extra `cli` and are
+imported when one of them is called.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from actorfsm.check import command as check_machines
 from actorfsm.check_upgrade import command as check_upgrade
 from actorfsm.verify_log import command
 
@@ -52,13 +53,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "not, 2 nothing could be said.",
     )
     check_upgrade.add_arguments(check)
+    whole = commands.add_parser(
+        "check",
+        help="say what the machines of a module can be seen to get wrong",
+        description="Reads classes and their source, and runs nothing of them. Exit status: 0 nothing is wrong, 1 "
+        "something is, 2 nothing could be said.",
+    )
+    check_machines.add_arguments(whole)
     verify.set_defaults(command="verify-log")
     check.set_defaults(command="check-upgrade")
+    whole.set_defaults(command="check")
     for name, what in _OF_THE_EXTRA.items():
         commands.add_parser(name, help=what, add_help=False)
     options = parser.parse_args(given)
     if options.command == "check-upgrade":
         return check_upgrade.run(options, sys.stdout, sys.stderr)
+    if options.command == "check":
+        return check_machines.run(options, sys.stdout, sys.stderr)
     return command.verify_log(options, sys.stdin.buffer, sys.stdout, sys.stderr)
 
 

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from actorfsm.cli.output import shown
 from actorfsm.integrations.pictures import Picture
+from actorfsm.shown import shown
 from actorfsm.verify_log.command import definition_at
 
 __all__ = ["diagram"]

@@ -22,6 +22,7 @@ from actorfsm.machine.decorators import (
     HookMark,
     Mark,
     PostponeMark,
+    RefuseMark,
     TimeoutMark,
     TransitionMark,
     marks_inside,
@@ -110,6 +111,8 @@ class _Builder:
             self._time_out(name, function, mark)
         for name, function, mark in self._marks(PostponeMark):
             self._postpone(name, function, mark)
+        for name, function, mark in self._marks(RefuseMark):
+            self._refuse(name, function, mark)
         if definition.any_to_any:
             self._connect_all()
         if definition.initial is not None:
@@ -227,6 +230,23 @@ class _Builder:
                 )
             for state in mark.states:
                 self._add(self._node(owner, state), event_class, POSTPONE)
+
+    def _refuse(self, name: str, function: Callable[..., Any], mark: RefuseMark) -> None:
+        owner = f"{self.cls.__name__}.{name}"
+        for event_class in mark.events or signatures.body_events(owner, function, self.namespace):
+            if event_class not in self.definition.events:
+                raise DefinitionError(
+                    f"{owner}: @refuse takes event classes that this machine handles elsewhere; nothing in it takes "
+                    f"{event_class.__name__}"
+                )
+            for state in mark.states:
+                node = self._node(owner, state)
+                if (id(node), event_class) in self.choices:
+                    raise DefinitionError(
+                        f"{owner}: in {node.name}, {event_class.__name__} is handled or postponed, and refused too; "
+                        "decide for one"
+                    )
+                node.refused |= {event_class}
 
     def _connect_all(self) -> None:
         """Without transitions of its own a machine may be asked to go from any state to any other."""
@@ -379,7 +399,7 @@ def _off_the_loop(owner: str, function: Callable[..., Any], marks: list[Mark]) -
     """Return the function as a turn runs it: one that blocks is awaited, while it runs in a thread."""
     if not any(isinstance(mark, BlockingMark) for mark in marks):
         return function
-    if all(isinstance(mark, BlockingMark | PostponeMark) for mark in marks):
+    if all(isinstance(mark, BlockingMark | PostponeMark | RefuseMark) for mark in marks):
         raise DefinitionError(
             f"{owner}: @blocking stands at hooks and at bodies of transitions; a guard only looks at the machine, and "
             "another method blocks whoever calls it"

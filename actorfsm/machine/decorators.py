@@ -22,6 +22,7 @@ __all__ = [
     "HookMark",
     "Mark",
     "PostponeMark",
+    "RefuseMark",
     "Stay",
     "TimeoutMark",
     "TransitionMark",
@@ -34,6 +35,7 @@ __all__ = [
     "on_exit",
     "on_timeout",
     "postpone",
+    "refuse",
     "transition",
 ]
 
@@ -91,6 +93,14 @@ class PostponeMark:
 
 
 @dataclass(frozen=True, slots=True)
+class RefuseMark:
+    """`@refuse(*states, *event_classes)`; no event class means those of the method."""
+
+    states: tuple[Enum, ...]
+    events: tuple[type[Event[Any, Any]], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class HookMark:
     """A hook; no state means every transition."""
 
@@ -106,7 +116,7 @@ class BlockingMark:
     """`@blocking`: runs in a thread."""
 
 
-Mark: TypeAlias = TransitionMark | TimeoutMark | PostponeMark | HookMark | BlockingMark
+Mark: TypeAlias = TransitionMark | TimeoutMark | PostponeMark | RefuseMark | HookMark | BlockingMark
 
 
 def marks_of(attribute: object) -> list[Mark]:
@@ -192,16 +202,35 @@ def postpone(*states_and_events: Enum | type[Event[Any, Any]]) -> Callable[[F], 
         states_and_events: The states, then the event classes; without event classes, those of the method's own
             annotation, so that the decorator may stand above a `@transition`.
     """
+    return lambda function: _mark(function, PostponeMark(*_states_then_events("postpone", states_and_events)))
+
+
+def refuse(*states_and_events: Enum | type[Event[Any, Any]]) -> Callable[[F], F]:
+    """Declare that in these states these events are not handled, and that this is meant.
+
+    Nothing is done differently: an event that a state does not handle is `Unhandled` anyway. But `actorfsm check`,
+    which asks of each state what becomes of each event, has an answer; and so has whoever reads the class.
+
+    Args:
+        states_and_events: The states, then the event classes; without event classes, those of the method's own
+            annotation, so that the decorator may stand above a `@transition`.
+    """
+    return lambda function: _mark(function, RefuseMark(*_states_then_events("refuse", states_and_events)))
+
+
+def _states_then_events(
+    decorator: str, states_and_events: tuple[Enum | type[Event[Any, Any]], ...]
+) -> tuple[tuple[Enum, ...], tuple[type[Event[Any, Any]], ...]]:
     states = tuple(item for item in states_and_events if isinstance(item, Enum))
     events: tuple[Any, ...] = tuple(item for item in states_and_events if not isinstance(item, Enum))
     for event in events:
         if not isinstance(event, type) or issubclass(event, Enum):
             raise DefinitionError(
-                f"{_name_of(event)}: write @postpone(STATE, ...) with states, then event classes"
+                f"{_name_of(event)}: write @{decorator}(STATE, ...) with states, then event classes"
             )
     if not states:
-        raise DefinitionError("@postpone(STATE, ...) names at least one state")
-    return lambda function: _mark(function, PostponeMark(states, events))
+        raise DefinitionError(f"@{decorator}(STATE, ...) names at least one state")
+    return states, events
 
 
 def blocking(function: F) -> F:

@@ -265,6 +265,7 @@ class StateNode:
         final: Whether the machine's life ends here.
         choices: By event class, what may be done, in the order in which it is tried.
         timers: What is started when it is entered.
+        refused: The event classes of which is said that they are not handled here.
     """
 
     name: str
@@ -275,6 +276,7 @@ class StateNode:
     children: list[StateNode] = field(default_factory=list["StateNode"])
     allowed: tuple[str, ...] = ()
     timers: tuple[StateTimer, ...] = ()
+    refused: frozenset[type[Any]] = frozenset()
 
     def __repr__(self) -> str:
         return f"<state {self.name}>"
