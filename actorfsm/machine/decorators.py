@@ -202,7 +202,8 @@ def postpone(*states_and_events: Enum | type[Event[Any, Any]]) -> Callable[[F], 
         states_and_events: The states, then the event classes; without event classes, those of the method's own
             annotation, so that the decorator may stand above a `@transition`.
     """
-    return lambda function: _mark(function, PostponeMark(*_states_then_events("postpone", states_and_events)))
+    mark = PostponeMark(*_states_then_events("postpone", states_and_events))
+    return lambda function: _mark(function, mark)
 
 
 def refuse(*states_and_events: Enum | type[Event[Any, Any]]) -> Callable[[F], F]:
@@ -215,7 +216,8 @@ def refuse(*states_and_events: Enum | type[Event[Any, Any]]) -> Callable[[F], F]
         states_and_events: The states, then the event classes; without event classes, those of the method's own
             annotation, so that the decorator may stand above a `@transition`.
     """
-    return lambda function: _mark(function, RefuseMark(*_states_then_events("refuse", states_and_events)))
+    mark = RefuseMark(*_states_then_events("refuse", states_and_events))
+    return lambda function: _mark(function, mark)
 
 
 def _states_then_events(

@@ -122,7 +122,7 @@ def test_what_nothing_handles_need_not_be_refused() -> None:
 @pytest.mark.parametrize("arguments", [(), (Go,), (S.A, "Go"), (S.A, S)])
 def test_refuse_takes_states_and_then_event_classes(arguments: Any) -> None:
     with pytest.raises(DefinitionError, match=r"@refuse\(STATE, \.\.\.\)"):
-        refuse(*arguments)(lambda self, event: None)
+        refuse(*arguments)
 
 
 # -- the command ------------------------------------------------------------------------------------------------------
