@@ -17,11 +17,22 @@ if TYPE_CHECKING:
     from actorfsm.journal.entry import Payload
     from actorfsm.machine.upcasts import Fields, Upcast
 
-__all__ = ["check_comes_back", "dumped", "read", "upcasted", "upcasted_machine"]
+__all__ = [
+    "UNWRITABLE",
+    "check_comes_back",
+    "dumped",
+    "read",
+    "unwritable",
+    "upcasted",
+    "upcasted_machine",
+]
 
 T = TypeVar("T")
 
 _PAIR: Final = 2
+
+UNWRITABLE: Final = (PydanticSerializationError, UnicodeError, ValueError, TypeError)
+"""What pydantic raises for a value that it cannot write."""
 
 
 def dumped(what: str, dump: Callable[[], bytes]) -> str:
@@ -32,10 +43,13 @@ def dumped(what: str, dump: Callable[[], bytes]) -> str:
     """
     try:
         return dump().decode()
-    except (PydanticSerializationError, UnicodeError, ValueError, TypeError) as error:
-        raise InvalidData(
-            f"{what} cannot be stored: {type(error).__name__} when it was written as JSON"
-        ) from None
+    except UNWRITABLE as error:
+        raise unwritable(what, error) from None
+
+
+def unwritable(what: str, error: Exception) -> InvalidData:
+    """Return the error for a value of which there is no JSON."""
+    return InvalidData(f"{what} cannot be stored: {type(error).__name__} when it was written as JSON")
 
 
 def check_comes_back(what: str, value: Any, read: Callable[[], Any]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from weakref import WeakKeyDictionary
 
 from pydantic import TypeAdapter
 
@@ -16,15 +17,25 @@ from actorfsm.errors import DefinitionError, SchemaMismatch, Unsupported
 from actorfsm.event import Outcome, StateTimeout, TransitionRequested
 from actorfsm.journal.codec import fingerprint_of
 from actorfsm.journal.entry import Payload
-from actorfsm.machine.draft import Drafts
+from actorfsm.machine.draft import Drafts, show_fields
 from actorfsm.machine.identity import definition_id
 from actorfsm.machine.machine import definition_of
 from actorfsm.machine.upcasts import Lineage
-from actorfsm.runtime.stored_json import check_comes_back, dumped, read, upcasted, upcasted_machine
+from actorfsm.runtime.round_trips import RoundTrips
+from actorfsm.runtime.stored_json import (
+    UNWRITABLE,
+    check_comes_back,
+    read,
+    unwritable,
+    upcasted,
+    upcasted_machine,
+)
 from actorfsm.runtime.stored_replies import StoredReplies
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from pydantic import BaseModel
 
     from actorfsm.event import Event
     from actorfsm.journal.entry import Recorded, State, StoredTimer
@@ -51,10 +62,21 @@ def event_payload(event: Event[Any, Any]) -> Payload:
         return Payload(cls.__name__, cls.schema_version, _NAMES.dump_json({"to": event.to.name}).decode())
     if isinstance(event, Outcome):
         raise Unsupported("an Outcome is not stored yet: leave reply_to= away where there is a journal")
-    validator = cls.__pydantic_validator__
-    text = dumped(cls.__name__, lambda: cls.__pydantic_serializer__.to_json(event, by_alias=True))
-    check_comes_back(cls.__name__, event, lambda: validator.validate_json(text))
+    try:
+        text = cls.__pydantic_serializer__.to_json(event, by_alias=True).decode()
+    except UNWRITABLE as error:
+        raise unwritable(cls.__name__, error) from None
+    if not (_ROUND_TRIPS.get(cls) or _round_trips_of(cls)).are_sure(event.__dict__):
+        check_comes_back(cls.__name__, event, lambda: cls.__pydantic_validator__.validate_json(text))
     return Payload(cls.__name__, cls.schema_version, text)
+
+
+_ROUND_TRIPS: Final[WeakKeyDictionary[type[BaseModel], RoundTrips]] = WeakKeyDictionary()
+
+
+def _round_trips_of(cls: type[BaseModel]) -> RoundTrips:
+    found = _ROUND_TRIPS[cls] = RoundTrips(cls)
+    return found
 
 
 class StoredValues:
@@ -75,7 +97,9 @@ class StoredValues:
         definition = definition_of(machine_class)
         self._class: Final = machine_class
         self._name: Final = definition.name
-        self._drafts: Final = Drafts(machine_class)
+        self._shown: Final = Drafts(machine_class).showing({})
+        """An instance that shows, while they are written, the fields of one machine after the other."""
+        self._round_trips: Final = RoundTrips(machine_class)
         self.definition: Final = definition_id(definition)
         self.states: Final[dict[str, StateNode]] = {node.name: node for node in definition.states.values()}
         self.lineage: Final = Lineage(machine_class)
@@ -262,10 +286,16 @@ class StoredValues:
         Raises:
             InvalidData: It would not come back as it was.
         """
-        machine = self._drafts.showing(data)
-        serializer = self._class.__pydantic_serializer__
-        text = dumped(self._name, lambda: serializer.to_json(machine, by_alias=False))
-        check_comes_back(self._name, data, lambda: self._data(text))
+        machine = self._shown
+        show_fields(machine, data)
+        try:
+            text = self._class.__pydantic_serializer__.to_json(machine, by_alias=False).decode()
+        except UNWRITABLE as error:
+            raise unwritable(self._name, error) from None
+        finally:
+            show_fields(machine, {})
+        if not self._round_trips.are_sure(data):
+            check_comes_back(self._name, data, lambda: self._data(text))
         return Payload(self._name, self.lineage.version, text)
 
     def _data(self, text: str) -> dict[str, Any]:
