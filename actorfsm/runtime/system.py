@@ -179,7 +179,7 @@ class ActorSystem(SystemViews, Generic[ServicesT]):
         self._watchdog: Watchdog | None = None
         fork.watch(self._parts)
         self.threadsafe = Threadsafe(self, self._parts.calls)
-        """The way in from other threads: calls that return `concurrent.futures.Future`s."""
+        """The way in from other threads; its calls return a `concurrent.futures.Future`."""
         self._watch: TaskWatch | None = None
         self._door: Door | None = None
         self._body: asyncio.Task[Any] | None = None
