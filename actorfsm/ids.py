@@ -17,11 +17,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from random import Random
 
-__all__ = ["MAX_ID_LENGTH", "EventIds", "check_event_id", "check_machine_id", "derive_id", "is_name"]
+__all__ = [
+    "MACHINE_ID_PATTERN",
+    "MAX_ID_LENGTH",
+    "EventIds",
+    "check_event_id",
+    "check_machine_id",
+    "derive_id",
+    "is_name",
+]
 
 MAX_ID_LENGTH: Final = 200
+MACHINE_ID_PATTERN: Final = rf"^[A-Za-z0-9._:~-]{{1,{MAX_ID_LENGTH}}}$"
+"""What a machine's id looks like, for schemas."""
 
-_MACHINE_ID: Final = re.compile(rf"[A-Za-z0-9._:~-]{{1,{MAX_ID_LENGTH}}}\Z")
+_MACHINE_ID: Final = re.compile(rf"{MACHINE_ID_PATTERN[:-1]}\Z")  # `$` would allow a line end behind it
 _LONGEST_READABLE: Final = 160
 
 

@@ -12,12 +12,12 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic_core import core_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
-__all__ = ["field_names", "problems_of", "without_input"]
+__all__ = ["field_names", "problems_in", "problems_of", "without_input"]
 
 _SHOWN_PROBLEMS: Final = 5
 _KNOWN_KINDS: Final = frozenset(get_args(core_schema.ErrorType))
@@ -41,9 +41,14 @@ def problems_of(error: ValidationError, names: Collection[str] = ()) -> str:
         names: Names that may be shown where a problem is located, see `field_names`. Other words there are keys that
             came with the input.
     """
+    return problems_in(error.errors(include_url=False), names)
+
+
+def problems_in(problems: Sequence[ErrorDetails], names: Collection[str] = ()) -> str:
+    """Return what did not validate, as `problems_of` does, from the list of problems alone."""
     return "; ".join(
         f"{_place(problem['loc'], names) or 'the value'}: {_said(problem, names)}"
-        for problem in error.errors(include_url=False)[:_SHOWN_PROBLEMS]
+        for problem in problems[:_SHOWN_PROBLEMS]
     )
 
 

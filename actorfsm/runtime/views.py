@@ -1,6 +1,6 @@
 """What can be seen of a system: its machines, its tree, its account and its dead letters.
 
-Nothing here changes anything, but that `load` brings a machine into memory.
+Nothing here changes anything, but that `load` brings a machine into memory, and `listen` has its records told.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from actorfsm.runtime.inspection import inspect_actor
 from actorfsm.runtime.stats import Stats
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from enum import Enum
 
     from actorfsm.journal.protocol import Journal
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from actorfsm.runtime.supervisor import LiveSupervisor
     from actorfsm.runtime.transitions import TransitionEntry
     from actorfsm.runtime.tree import TreeNode
+    from actorfsm.trace import Record, Sink
 
 __all__ = ["SystemViews"]
 
@@ -41,6 +42,46 @@ class SystemViews:
     _door: Door | None
     _journal: Journal | None
     _root: LiveSupervisor
+
+    @property
+    def journal(self) -> Journal | None:
+        """Where commits go, to be read from; None if everything is kept in memory."""
+        return self._journal
+
+    @property
+    def machine_classes(self) -> tuple[type[Machine[Any, Any]], ...]:
+        """The classes of the machines that live here."""
+        return tuple(self._parts.registry.kinds)
+
+    def class_of(self, machine_id: str) -> type[Machine[Any, Any]]:
+        """Return the class of a machine in memory; see also `load`.
+
+        Raises:
+            NoSuchMachine: Nothing with this id is alive.
+        """
+        self._check_may_look("class_of")
+        return self._alive(machine_id).kind.machine_class
+
+    def listen(self, sink: Sink) -> Callable[[], None]:
+        """Give records to one more sink from now on, whatever `trace=` says.
+
+        Args:
+            sink: Called in the turn, so it must not block.
+
+        Returns:
+            What ends it; twice is once.
+        """
+        self._started().check_thread("listen was called")
+        parts = self._parts
+
+        def once(record: Record) -> None:  # one of its own for each call, to be found again
+            sink(record)
+
+        def end() -> None:
+            parts.sinks = tuple(known for known in parts.sinks if known is not once)
+
+        parts.sinks = (*parts.sinks, once)
+        return end
 
     async def load(self, machine_id: str) -> None:
         """Bring a machine into memory, where `snapshot`, `inspect`, `suspend` and the like look for it.
