@@ -24,6 +24,7 @@ from actorfsm.journal.entry import (
     Recorded,
     StoredTimer,
 )
+from actorfsm.journal.entry_text import text_of_usual
 from actorfsm.journal.image import Image
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ class Plan(NamedTuple):
         settled: Keys of what is done; some may never have been promised.
         dead: Dead letters: machine, reason, time, text and checksum.
         images: Snapshots: machine, number of the entry, text and checksum.
+        is_usual: Whether there is nothing but one row.
     """
 
     rows: list[Row]
@@ -142,6 +144,7 @@ class Plan(NamedTuple):
     settled: set[str]
     dead: list[tuple[str, str, int, str, bytes]]
     images: list[tuple[str, int, str, bytes]]
+    is_usual: bool = False
 
 
 def plan(batch: Batch, head_of: Callable[[str], tuple[int, bytes]]) -> Plan:
@@ -156,6 +159,11 @@ def plan(batch: Batch, head_of: Callable[[str], tuple[int, bytes]]) -> Plan:
         EventIdUsed: The batch would use an event id, or a key, twice.
         NotStored: It holds what cannot be written as JSON.
     """
+    if len(batch.entries) == 1 and not (batch.accepted or batch.settled or batch.dead or batch.images):
+        entry = batch.entries[0]
+        if not (entry.timers_set or entry.timers_ended or entry.promises or entry.settles):
+            row = _next_row(entry, head_of(entry.machine_id))
+            return Plan([row], {}, {}, set(), [], [], is_usual=True)
     planned = Plan([], {}, {}, set(batch.settled), [], [])
     heads: dict[str, tuple[int, bytes]] = {}
     used: set[tuple[str, str]] = set()
@@ -233,9 +241,14 @@ def is_row_of(row: Row, entry: Entry) -> bool:
 
 
 def _encode(entry: Entry, previous: bytes) -> Row:
-    body = _dump(_ENTRY, entry, entry.machine_id)
-    checksum = blake2b(previous + _hash(body), digest_size=_SIZE).digest()
-    return Row(entry.machine_id, entry.seq, entry.concluded_id, body, None, None, checksum)
+    machine_id = entry.machine_id
+    try:
+        body = text_of_usual(entry) or _dump(_ENTRY, entry, machine_id)
+        of_body = blake2b(body.encode(), digest_size=_SIZE).digest()
+    except (UnicodeError, ValueError, TypeError) as error:
+        raise _unwritable(machine_id, error) from None
+    checksum = blake2b(previous + of_body, digest_size=_SIZE).digest()
+    return Row(machine_id, entry.seq, entry.concluded_id, body, None, None, checksum)
 
 
 def _hash(text: str) -> bytes:
@@ -266,10 +279,14 @@ def _dump(adapter: TypeAdapter[Any], value: Any, machine_id: str) -> str:
     try:
         return adapter.dump_json(value, exclude_defaults=True, warnings="error").decode()
     except (PydanticSerializationError, UnicodeError, ValueError) as error:
-        raise NotStored(
-            f"what {machine_id} would store cannot be written as JSON: {type(error).__name__}",
-            machine_id=machine_id,
-        ) from None
+        raise _unwritable(machine_id, error) from None
+
+
+def _unwritable(machine_id: str, error: Exception) -> NotStored:
+    return NotStored(
+        f"what {machine_id} would store cannot be written as JSON: {type(error).__name__}",
+        machine_id=machine_id,
+    )
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -10,7 +11,7 @@ from actorfsm.journal.codec import FIRST
 from actorfsm.journal.sqlite import queries
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping, Sequence
+    from collections.abc import Mapping, Sequence
     from sqlite3 import Connection
 
     from actorfsm.errors import EventIdUsed
@@ -23,32 +24,35 @@ __all__ = ["Head", "drop_dead_letters", "forget", "insert", "plan", "restore", "
 Head: TypeAlias = tuple[int, bytes]
 """Number and checksum of a machine's last entry."""
 
-_ROWS_AT_A_TIME: Final = (64, 8)
-"""How many rows one statement writes, if there are as many.
+_ROWS_AT_A_TIME: Final = (512, 64, 8)
+"""How many rows one statement writes, if there are as many and SQLite was built for so many values.
 
 For each statement the thread gives the interpreter's lock away and has to wait for it again: beside a busy loop one row
 at a time took 4 times as long for a hundred rows (CPython 3.13).
 """
 
 
-def plan(connection: Connection, batch: Batch, heads: MutableMapping[str, Head]) -> codec.Plan:
+def plan(
+    connection: Connection, batch: Batch, heads: dict[str, Head], known: Mapping[str, Head]
+) -> codec.Plan:
     """Return what a batch comes to after those before it in the same transaction.
 
     Args:
         connection: The connection.
         batch: What is to be stored.
         heads: The last entries of machines, as those before leave them; this one is added.
+        known: Those of machines that were written by earlier transactions, where they are known.
 
     Raises:
         NotStored: It breaks a rule of the journal.
     """
 
     def head_of(machine_id: str) -> Head:
-        known = heads.get(machine_id)
-        if known is None:
+        head = heads.get(machine_id) or known.get(machine_id)
+        if head is None:
             select = "SELECT seq, checksum FROM machines WHERE machine_id = ?"
-            known = heads[machine_id] = connection.execute(select, (machine_id,)).fetchone() or (0, FIRST)
-        return known
+            head = heads[machine_id] = connection.execute(select, (machine_id,)).fetchone() or (0, FIRST)
+        return head
 
     planned = codec.plan(batch, head_of)
     for pending in batch.accepted:
@@ -70,11 +74,18 @@ def insert(connection: Connection, plans: Sequence[codec.Plan], batches: Sequenc
     Raises:
         sqlite3.IntegrityError: An event id or a key is used twice.
     """
-    many = connection.executemany
     rows = [row for planned in plans for row in planned.rows]
     if rows:
         _write(connection, "INSERT INTO entries VALUES", rows)
         _move_heads(connection, [entry for batch in batches for entry in batch.entries], rows)
+    unusual = [planned for planned in plans if not planned.is_usual]
+    if unusual:
+        _insert_beside(connection, unusual)
+
+
+def _insert_beside(connection: Connection, plans: Sequence[codec.Plan]) -> None:
+    """Write what stands beside the entries."""
+    many = connection.executemany
     timers = {key: timer for planned in plans for key, timer in planned.timers.items()}
     if timers:
         many("DELETE FROM timers WHERE machine_id = ? AND name = ?", timers)
@@ -119,9 +130,13 @@ def _move_heads(connection: Connection, entries: Sequence[Entry], rows: Sequence
 
 def _write(connection: Connection, insert: str, rows: Sequence[Sequence[Any]], then: str = "") -> None:
     """Insert rows of one width, as many as possible with one statement."""
-    one = f"({', '.join('?' * len(rows[0]))})"
+    width = len(rows[0])
+    one = f"({', '.join('?' * width)})"
     done = 0
+    most = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // width
     for size in _ROWS_AT_A_TIME:
+        if size > min(most, len(rows) - done):
+            continue
         statement = f"{insert} {', '.join([one] * size)} {then}"
         while len(rows) - done >= size:
             connection.execute(statement, list(chain.from_iterable(rows[done : done + size])))

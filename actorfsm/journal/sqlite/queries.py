@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from actorfsm.errors import JournalCorrupt
@@ -43,6 +44,7 @@ BEFORE_ALL: Final = (-(2**62), "", "")
 _BETWEEN: Final = "\x1f"
 
 
+@lru_cache(maxsize=1_024)
 def text_of(state: State) -> str:
     """Return a state as text, in which each name can be found as a whole."""
     return "".join(f"{_BETWEEN}{name}{_BETWEEN}" for name in state)

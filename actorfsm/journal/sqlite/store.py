@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import platform
 import sqlite3
-from collections import ChainMap
 from contextlib import suppress
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
@@ -186,10 +185,9 @@ class Store:
         heads: dict[str, Head] = {}
         try:
             connection = self._begin()
-            known = ChainMap(heads, self._heads)
             for place, batch in enumerate(batches):
                 try:
-                    plans[place] = changes.plan(connection, batch, known)
+                    plans[place] = changes.plan(connection, batch, heads, self._heads)
                 except NotStored as refusal:
                     answers[place] = refusal
             if not plans:
