@@ -239,6 +239,7 @@ class Outcome(Event[None]):
         kind: committed, vetoed, unhandled, failed, expired or dead_lettered.
         success: Whether it was committed.
         machine_id: The machine that the event was for.
+        machine: Name of its class; empty if there was no such machine.
         event_type: Name of the event's class.
         event_id: The event's id.
         old: The state before, or None if the machine did not exist.
@@ -262,3 +263,4 @@ class Outcome(Event[None]):
     error: ErrorInfo | None = None
     seq: int = 0
     duplicate: bool = False
+    machine: str = ""

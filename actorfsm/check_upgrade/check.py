@@ -10,7 +10,7 @@ from actorfsm.machine.checks import check_system
 from actorfsm.machine.data import DataRules
 from actorfsm.machine.machine import definition_of
 from actorfsm.machine.upcasts import schema_version_of
-from actorfsm.runtime.stored_values import StoredValues, no_such_class, readers_of
+from actorfsm.runtime.stored_values import StoredValues, no_such_class, values_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -66,8 +66,7 @@ class _Check:
             DataRules(definition)  # makes its validator complete
         self.report: Final = Report()
         self._journal: Final = journal
-        self._values: Final = {cls: StoredValues(cls) for cls in classes}
-        self._readers: Final = readers_of(self._values)
+        self._values, self._readers, _ = values_of({cls: cls for cls in classes})
 
     async def machine(self, machine_id: str, name: str) -> None:
         """Look at one machine and at the answers that it has recorded."""
@@ -124,7 +123,8 @@ class _Check:
         takers = [values for values in readers if values.takes(message.event)]
         values, said = (takers or readers)[0], _said(message.event)
         try:
-            event = values.event(message.event, f"event {message.event_id} for {machine_id}")
+            read = values.arriving if thing == "promised event" else values.event
+            event = read(message.event, f"event {message.event_id} for {machine_id}")
         except SchemaMismatch as error:
             self.report.miss(thing, name, said, machine_id, str(error))
         else:

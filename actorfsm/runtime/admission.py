@@ -25,18 +25,18 @@ from actorfsm.errors import (
     WrongProcess,
     WrongThread,
 )
-from actorfsm.event import Event, Outcome, Spawn, StateTimeout, Terminated, TransitionRequested
+from actorfsm.event import Event, Spawn, StateTimeout, Terminated, TransitionRequested
 from actorfsm.ids import check_machine_id
 from actorfsm.runtime import perform
 from actorfsm.runtime.actor import RUNNING, Actor
 from actorfsm.runtime.dynamic_supervisor import rare_of
-from actorfsm.runtime.envelope import Envelope, Settlement
-from actorfsm.runtime.reply import finish, outcome_of, refuse
+from actorfsm.runtime.reply import finish, outcome_of, refuse, refused_with
 from actorfsm.trace import Record
 from actorfsm.values import copy_value
 
 if TYPE_CHECKING:
     from actorfsm.errors import JournalError
+    from actorfsm.runtime.envelope import Envelope, Settlement
     from actorfsm.runtime.kind import Kind
     from actorfsm.runtime.parts import Parts
     from actorfsm.runtime.turn import Turn
@@ -297,10 +297,19 @@ class Admission:
         counters.refused -= 1
         self.refuse(envelope, error)
 
-    def send_outcome(self, envelope: Envelope, outcome: Outcome) -> None:
-        """Send an event's outcome to the machine that its sender named."""
+    def send_outcome(self, envelope: Envelope, settlement: Settlement) -> None:
+        """Send an event's outcome to the machine that its sender named; with a journal, the one that was promised."""
+        answer = envelope.answer or self.outcome_for_reply_to(envelope, settlement)
+        envelope.answer = None
+        self.deliver(answer)
+
+    def outcome_for_reply_to(self, envelope: Envelope, settlement: Settlement) -> Envelope:
+        """Return the envelope of an event's outcome for the machine that its sender named."""
         assert envelope.reply_to is not None  # noqa: S101 -- checked by the caller
-        self.deliver(self._addressing.from_runtime(outcome, envelope.reply_to, envelope))
+        outcome = outcome_of(envelope, self._parts.event_id(envelope), settlement)
+        answer = self._addressing.from_runtime(outcome, envelope.reply_to, envelope)
+        answer.durable = self._parts.has_journal
+        return answer
 
     def send(self, machine_id: str, event: Event[Any, Any], cause: Envelope | None) -> Envelope:
         """Send a machine an event of the runtime's own: it finds room, and waits out a quarantine.
@@ -336,14 +345,13 @@ class Admission:
         error = unknown or error
         parts.bury(envelope, str(error))
         refuse(envelope, error)
-        event_id = parts.event_id(envelope)
         if envelope.callback is not None or envelope.reply_to is not None:
-            settlement = Settlement("dead_lettered", None, None, None, error, str(error), 0)
-            outcome = outcome_of(envelope, event_id, settlement)
+            settlement = refused_with(error)
             if envelope.callback is not None:
+                outcome = outcome_of(envelope, parts.event_id(envelope), settlement)
                 parts.callbacks.add(envelope, outcome)
-            if envelope.reply_to is not None:
-                self.send_outcome(envelope, outcome)
+            if envelope.reply_to is not None and unknown is None:
+                self.send_outcome(envelope, settlement)
         self._emit_dead_letter(envelope, error)
 
     def _emit_dead_letter(self, envelope: Envelope, error: ActorFSMError) -> None:
@@ -369,7 +377,7 @@ class Admission:
         parts, counters = self._parts, self._parts.counters
         counters.accepted += 1
         counters.outcomes["dead_lettered"] += 1
-        settlement = Settlement("dead_lettered", None, None, None, error, str(error), 0)
+        settlement = refused_with(error)
         finish(envelope, settlement)
         if envelope.callback is not None:
             parts.callbacks.add(envelope, outcome_of(envelope, parts.event_id(envelope), settlement))

@@ -204,10 +204,6 @@ class Door:
         turn = current_turn()
         timeout_s = None if timeout is None else _within(timeout)
         if reply_to is not None:
-            if self._parts.has_journal:
-                raise Unsupported(
-                    "reply_to= is not stored yet: where there is a journal, let the machine tell the other one itself"
-                )
             check_machine_id(reply_to)
             if isinstance(event, Outcome):
                 raise InvalidEvent(

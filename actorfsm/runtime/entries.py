@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from actorfsm.event import Terminated
 from actorfsm.journal.entry import Answer, DeadMessage, Entry, Message, Pending, StoredTimer
 from actorfsm.runtime import jobs
-from actorfsm.runtime.stored_values import StoredValues, event_payload, no_such_class, readers_of
+from actorfsm.runtime.envelope import Settlement
+from actorfsm.runtime.stored_values import StoredValues, event_payload, no_such_class, values_of
 from actorfsm.runtime.track import microseconds
 
 if TYPE_CHECKING:
@@ -34,8 +35,7 @@ class Entries:
 
     def __init__(self, parts: Parts, kinds: Iterable[Kind]) -> None:
         self._parts = parts
-        self._values: Final = {kind: StoredValues(kind.machine_class) for kind in kinds}
-        self._readers: Final = readers_of(self._values)
+        self._values, self._readers, self._outcomes = values_of({kind: kind.machine_class for kind in kinds})
 
     def values(self, kind: Kind) -> StoredValues:
         """Return how the values of a class are stored."""
@@ -80,6 +80,9 @@ class Entries:
         old = (choice.source.name,) if choice.source.parent is not None else ()
         target = (choice.target.name,)
         promises = [self._promise(own, "own") for own in turn.own_events or ()]
+        if envelope.reply_to is not None:
+            ended = Settlement("committed", choice.source.member, choice.new, reply, None, "", actor.seq + 1)
+            promises.append(self.promised_outcome(envelope, ended, actor))
         promises += [self._promise(sent, "event") for sent in turn.outgoing or ()]
         begun, settled = self._jobs(turn, choice, track, is_over=_is_over(turn))
         promises += begun
@@ -90,7 +93,7 @@ class Entries:
                 kind="committed",
                 old=old,
                 new=target,
-                reply=values.replies.payload(envelope.event, reply),
+                reply=values.replies.payload(type(envelope.event), reply),
                 commits=actor.seq + 1,
             )
         status: Status = "finished" if choice.target.final else "alive"
@@ -160,6 +163,24 @@ class Entries:
             note=str(envelope.own_depth) if envelope.own_depth else "",
         )
 
+    def promised_outcome(
+        self, envelope: Envelope, settlement: Settlement, actor: Actor | None = None
+    ) -> Pending:
+        """Promise the machine named in `reply_to` how an event ended: `envelope.answer` is to be delivered then.
+
+        Args:
+            envelope: The event.
+            settlement: How it ended.
+            actor: The machine that it was for, if there is one.
+
+        Raises:
+            InvalidData: The reply would not come back as it was.
+        """
+        if actor is not None:
+            envelope.machine_name = actor.kind.name
+        envelope.answer = self._parts.admission.outcome_for_reply_to(envelope, settlement)
+        return self._promise(envelope.answer, "event")
+
     def _hook(self, turn: Turn, choice: Transition, step: Step) -> Pending:
         if turn.hook_keys is None:
             turn.hook_keys = {}
@@ -189,7 +210,9 @@ class Entries:
             InvalidData: It would not come back as it was.
         """
         return Message(
-            event=event_payload(envelope.event if envelope.as_sent is None else envelope.as_sent),
+            event=event_payload(
+                envelope.event if envelope.as_sent is None else envelope.as_sent, self._outcomes
+            ),
             event_id=self._parts.event_id(envelope),
             causation_id=envelope.causation_id,
             correlation_id=envelope.correlation_id,
@@ -199,8 +222,14 @@ class Entries:
             has_own_id=envelope.has_own_id,
         )
 
-    def of_what_befell(
-        self, actor: Actor, track: Track, kind: EntryKind, envelope: Envelope | None, table: dict[str, Timer]
+    def of_what_befell(  # noqa: PLR0917 -- what an entry is made of
+        self,
+        actor: Actor,
+        track: Track,
+        kind: EntryKind,
+        envelope: Envelope | None,
+        table: dict[str, Timer],
+        promises: tuple[Pending, ...] = (),
     ) -> Entry:
         """Return the entry of what is no commit: an outcome, or what befell the machine."""
         timers_set, timers_ended = self._timers(actor, track, table)
@@ -222,6 +251,7 @@ class Entries:
             target=state,
             timers_set=timers_set,
             timers_ended=timers_ended,
+            promises=promises,
             settles=tuple(track.jobs) if kind == "stopped" else () if envelope is None else settles(envelope),
             unwatches=tuple(track.watches) if kind == "stopped" else _notice_of(envelope),
         )

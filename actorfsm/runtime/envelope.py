@@ -116,6 +116,8 @@ class Envelope:
     """Whether it is stored before it is accepted; None if its machine's class says."""
     left_inbox: bool = False
     """Whether it has been through the durable inbox."""
+    answer: Envelope | None = None
+    """With a journal: its Outcome for the machine named in `reply_to`, as it was promised."""
     promise: str | None = None
     """Its key in the journal, if it was promised there: its outcome settles that."""
     is_put_aside: bool = False

@@ -484,6 +484,7 @@ def _tell(  # noqa: PLR0917 -- what `settle` has made, and what the journal says
         counters.outcomes[kind] -= 1
         counters.outcomes["failed"] += 1
         kind, error, burial = "failed", unknown, ""
+        envelope.reply_to = None  # what its Outcome is, the next system knows
         settlement = Settlement(kind, settlement.old, settlement.new, None, error, str(error), settlement.seq)
         envelope.error = error
         if record is not None:
@@ -531,15 +532,14 @@ def settle_unhandled(actor: Actor, envelope: Envelope, turn: Turn | None) -> Non
 
 def _conclude(actor: Actor, envelope: Envelope, settlement: Settlement) -> None:
     parts = actor.kind.parts
+    envelope.machine_name = actor.kind.name
     finish(envelope, settlement)
     if envelope.has_own_id and actor.rare is not None:
         actor.rare.conclude(envelope, settlement)
-    if envelope.callback is not None or envelope.reply_to is not None:
-        outcome = outcome_of(envelope, parts.event_id(envelope), settlement)
-        if envelope.callback is not None:
-            _call_back(actor, envelope, outcome)
-        if envelope.reply_to is not None:
-            parts.admission.send_outcome(envelope, outcome)
+    if envelope.callback is not None:
+        _call_back(actor, envelope, outcome_of(envelope, parts.event_id(envelope), settlement))
+    if envelope.reply_to is not None:
+        parts.admission.send_outcome(envelope, settlement)
     for twin in envelope.joined or ():
         settle_duplicate(actor, twin, settlement)
     envelope.joined = None

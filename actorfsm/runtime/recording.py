@@ -23,6 +23,7 @@ from actorfsm.runtime import perform, timers
 from actorfsm.runtime.entries import Entries, is_notice, settles
 from actorfsm.runtime.envelope import Settlement
 from actorfsm.runtime.journal_writer import JournalWriter
+from actorfsm.runtime.reply import refused_with
 from actorfsm.runtime.snapshots import SnapshotPolicy, Snapshots
 from actorfsm.runtime.tasks import start_task, to_the_end
 from actorfsm.runtime.track import Line, Telling, Track
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from actorfsm.event import OutcomeKind
-    from actorfsm.journal.entry import DeadMessage, EntryKind, Recorded, Status
+    from actorfsm.journal.entry import DeadMessage, EntryKind, Pending, Recorded, Status
     from actorfsm.journal.protocol import Journal
     from actorfsm.machine.definition import Transition
     from actorfsm.runtime.actor import Actor
@@ -180,27 +181,54 @@ class Recording:
         settlement: Settlement,
         tell: Callable[[JournalError | None], None],
     ) -> None:
-        """Record an outcome that is no commit, if the journal knows of the event; it is told when that is stored."""
-        is_kept = isinstance(settlement.error, SystemStopping | SystemFailed | JournalError)
+        """Record an outcome that is no commit, if the journal is to have it; it is told when that is stored."""
         if (
-            not _is_recorded(envelope)
-            or is_kept
+            isinstance(settlement.error, SystemStopping | SystemFailed | JournalError)
             or settlement.reason == "interrupted"
             or self._parts.dispatcher.is_closed
         ):
-            self.tell_in_order(actor, tell)  # if the journal knows of it, it keeps it for the next system
+            self._ended_without_entry(actor, envelope, settlement, tell)
+            return
+        if not _is_recorded(envelope):
+            self.tell_in_order(actor, tell)
             return
         dead: tuple[DeadMessage, ...] = ()
-        if settlement.kind == "dead_lettered" and not settlement.duplicate:
-            dead = (self.entries.dead(envelope, settlement.reason),)
+        told = self._told(actor, envelope, settlement)
         track = self._track(actor)
         telling = Telling(track, tell)
-        if settlement.duplicate or actor.node.parent is None or track.status == "stopped":
-            self.writer.hand_in(Batch(settled=settles(envelope), dead=dead), telling)
-        else:
-            # Its event id may try again, as without a journal: the entry has no answer.
-            self._add(actor, settlement.kind, envelope, dead=dead, telling=telling)
+        try:
+            if settlement.kind == "dead_lettered" and not settlement.duplicate:
+                dead = (self.entries.dead(envelope, settlement.reason),)
+            if settlement.duplicate or actor.node.parent is None or track.status == "stopped":
+                self.writer.hand_in(Batch(settled=settles(envelope), dead=dead, accepted=told), telling)
+            else:
+                # Its event id may try again, as without a journal: the entry has no answer.
+                self._add(actor, settlement.kind, envelope, dead=dead, telling=telling, told=told)
+        except InvalidData:  # the event would not come back as it was; it is here for its `reply_to` alone
+            self.writer.hand_in(Batch(accepted=told), telling)
         envelope.promise, envelope.is_put_aside = None, False
+
+    def _ended_without_entry(
+        self,
+        actor: Actor,
+        envelope: Envelope,
+        settlement: Settlement,
+        tell: Callable[[JournalError | None], None],
+    ) -> None:
+        """Tell an outcome that says nothing of the machine: the journal, or the whole system, could not go on."""
+        if envelope.promise or envelope.is_put_aside or self.writer.is_closing:
+            envelope.reply_to = None  # the next system handles the event, if the journal has it
+        if envelope.reply_to is None:
+            self.tell_in_order(actor, tell)
+            return
+        batch = Batch(accepted=self._told(actor, envelope, settlement))
+        self.writer.hand_in(batch, Telling(self._track(actor), tell))
+
+    def _told(self, actor: Actor, envelope: Envelope, settlement: Settlement) -> tuple[Pending, ...]:
+        """Return the Outcome for the machine named in `reply_to`, which is stored with what it tells of."""
+        if envelope.reply_to is None:
+            return ()
+        return (self.entries.promised_outcome(envelope, settlement, actor),)
 
     def tell_in_order(self, actor: Actor, tell: Callable[[JournalError | None], None]) -> None:
         """Tell something of a machine now, or after what has to be stored before it is told."""
@@ -217,7 +245,12 @@ class Recording:
         What was told durably and found no room is not recorded: who sends too much shall not fill the journal too.
         """
         is_lost = envelope.promise or (envelope.durable and isinstance(error, NoSuchMachine))
-        if not is_lost or isinstance(error, SystemStopping | SystemFailed | JournalError):
+        is_kept = self._parts.dispatcher.is_closed or isinstance(
+            error, SystemStopping | SystemFailed | JournalError
+        )
+        if not is_lost or is_kept:
+            if envelope.promise:
+                envelope.reply_to = None  # the next system delivers it
             tell(None)
             return
         try:
@@ -225,7 +258,10 @@ class Recording:
         except InvalidData:  # it would not come back as it was, and was not promised
             tell(None)
             return
-        batch = Batch(settled=settles(envelope), dead=(dead,))
+        told: tuple[Pending, ...] = ()
+        if envelope.reply_to is not None:
+            told = (self.entries.promised_outcome(envelope, refused_with(error)),)
+        batch = Batch(settled=settles(envelope), dead=(dead,), accepted=told)
         envelope.promise = None
         self.writer.hand_in(batch, Telling(None, tell))
 
@@ -265,6 +301,7 @@ class Recording:
         status: Status | None = None,
         dead: tuple[DeadMessage, ...] = (),
         telling: Telling | None = None,
+        told: tuple[Pending, ...] = (),
     ) -> None:
         if self._parts.dispatcher.is_closed:
             return  # the system goes down, and what ends with it goes on in the next
@@ -274,7 +311,7 @@ class Recording:
         table = {} if track.status == "stopped" else actor.timers or {}
         if track.is_left:
             table = {name: timer for name, (timer, _) in track.timers.items()}
-        entry = self.entries.of_what_befell(actor, track, kind, envelope, table)
+        entry = self.entries.of_what_befell(actor, track, kind, envelope, table, told)
         track.is_outdated = False
         track.timers = {name: (timer, timer.failures) for name, timer in table.items()}
         track.follow(entry)
@@ -289,7 +326,14 @@ class Recording:
 
 
 def _is_recorded(envelope: Envelope) -> bool:
-    """Return whether the journal knows of an event: it came by a promise or a timer, is postponed, or is a notice."""
+    """Return whether each outcome of an event is an entry.
+
+    It came by a promise or a timer, is postponed, is a notice, or a machine is to hear of it.
+    """
     return bool(
-        envelope.promise or envelope.is_put_aside or envelope.timer is not None or is_notice(envelope)
+        envelope.promise
+        or envelope.is_put_aside
+        or envelope.reply_to
+        or envelope.timer is not None
+        or is_notice(envelope)
     )

@@ -427,14 +427,17 @@ class Recovery:
             mailbox.released = mailbox.released or deque()
             mailbox.released.append(envelope)
 
-    def _envelope(self, kind: Kind, machine_id: str, message: Message) -> Envelope:
+    def _envelope(
+        self, kind: Kind, machine_id: str, message: Message, *, is_arriving: bool = False
+    ) -> Envelope:
         where = f"event {message.event_id} for {machine_id}"
-        event = self._recording.entries.values(kind).event(message.event, where)
+        values = self._recording.entries.values(kind)
+        event = (values.arriving if is_arriving else values.event)(message.event, where)
         envelope = Envelope(event, machine_id, self._parts.ids.next_number(), self._parts.time())
         envelope.event_id, envelope.has_own_id = message.event_id, message.has_own_id
         envelope.causation_id, envelope.correlation_id = message.causation_id, message.correlation_id
         envelope.headers = dict(message.headers) or None
-        envelope.attempt = message.attempt
+        envelope.reply_to, envelope.attempt = message.reply_to, message.attempt
         envelope.machine_name = kind.name
         envelope.keeps_settlement = True
         return envelope
@@ -538,7 +541,7 @@ class Recovery:
         kinds = self._kinds if actor is None else [actor.kind]
         takers = [kind for kind in kinds if self._recording.entries.values(kind).takes(pending.message.event)]
         kind = (takers or kinds)[0]
-        envelope = self._envelope(kind, pending.machine_id, pending.message)
+        envelope = self._envelope(kind, pending.machine_id, pending.message, is_arriving=True)
         envelope.machine_name = "" if actor is None else kind.name
         envelope.promise = pending.key
         envelope.own_depth = int(pending.note or 0)

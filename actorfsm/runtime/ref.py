@@ -130,7 +130,8 @@ class Ref(Generic[MachineT]):
             event_id: The caller's own id: the event is applied once.
             headers: As for `ask`.
             callback: Called with the `Outcome` after the turn, in order per machine; plain or async.
-            reply_to: Id of a machine that gets the `Outcome` as an event.
+            reply_to: Id of a machine that gets the `Outcome` as an event. With a journal that is stored with what it
+                tells of, and is handled once; so that the event outlives the process too, add `durable=True`.
             timeout: Deadline, seconds or timedelta, after which an event not yet begun expires; none by default.
             durable: Whether the event is on disk before it is accepted, so that it outlives the process and is handled
                 once; by default as the machine's class has it (`durable_inbox=`). What a machine sends in its turn is

@@ -12,13 +12,14 @@ from pydantic import ValidationError
 
 from actorfsm.event import ErrorInfo, Outcome
 from actorfsm.problems import without_input
+from actorfsm.runtime.envelope import Settlement
 from actorfsm.values import copy_value, is_immutable
 
 if TYPE_CHECKING:
     import asyncio
 
     from actorfsm.errors import ActorFSMError
-    from actorfsm.runtime.envelope import Envelope, Settlement
+    from actorfsm.runtime.envelope import Envelope
 
 __all__ = [
     "describe_error",
@@ -26,6 +27,7 @@ __all__ = [
     "finish",
     "outcome_of",
     "refuse",
+    "refused_with",
     "safe_text",
     "tell_accepted",
 ]
@@ -53,6 +55,11 @@ def refuse(envelope: Envelope, error: ActorFSMError) -> None:
         envelope.waiter.set_result(None)
 
 
+def refused_with(error: ActorFSMError) -> Settlement:
+    """Return the end of an event that was never accepted."""
+    return Settlement("dead_lettered", None, None, None, error, safe_text(error), 0)
+
+
 def finish(envelope: Envelope, settlement: Settlement) -> None:
     """Note how the event ended."""
     envelope.settlement = settlement
@@ -74,6 +81,7 @@ def outcome_of(envelope: Envelope, event_id: str, settlement: Settlement) -> Out
     return Outcome(
         kind=settlement.kind,
         success=settlement.kind == "committed",
+        machine=envelope.machine_name,
         machine_id=envelope.machine_id,
         event_type=type(envelope.event).__name__,
         event_id=event_id,
@@ -105,6 +113,10 @@ def safe_text(said: object) -> str:
         raise
     except BaseException:  # noqa: BLE001 -- an exception whose __str__ raises cannot hurt the runtime (C13)
         return f"<{type(said).__name__} whose text cannot be shown>"
+    if not text.isascii():
+        text = text.encode(
+            errors="backslashreplace"
+        ).decode()  # half of a surrogate pair can be stored nowhere
     if len(text) <= MAX_REASON_LENGTH:
         return text
     # Half of what may be, so that a message that quotes it is not cut again.

@@ -33,7 +33,7 @@ class StoredReplies:
                 if isinstance(kind, type):
                     Lineage(kind)  # what is wrong with its upcasts is said at the start
 
-    def payload(self, event: Event[Any, Any], reply: Any) -> Payload | None:
+    def payload(self, event_class: type[Event[Any, Any]], reply: Any) -> Payload | None:
         """Return a reply as it is stored; None for none.
 
         Raises:
@@ -41,8 +41,8 @@ class StoredReplies:
         """
         if reply is None:
             return None
-        reader = self._reader(type(event))
-        adapter, what = reader.adapter, f"the reply to {type(event).__name__}"
+        reader = self._reader(event_class)
+        adapter, what = reader.adapter, f"the reply to {event_class.__name__}"
         text = dumped(what, lambda: adapter.dump_json(reply, by_alias=True))
         if not is_sure(reader.sure, reply):
             check_comes_back(what, reply, lambda: adapter.validate_json(text))

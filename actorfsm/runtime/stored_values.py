@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from pydantic import TypeAdapter
 
-from actorfsm.errors import DefinitionError, SchemaMismatch, Unsupported
+from actorfsm.errors import DefinitionError, SchemaMismatch
 from actorfsm.event import Outcome, StateTimeout, TransitionRequested
 from actorfsm.journal.codec import fingerprint_of
 from actorfsm.journal.entry import Payload
@@ -30,6 +30,7 @@ from actorfsm.runtime.stored_json import (
     upcasted,
     upcasted_machine,
 )
+from actorfsm.runtime.stored_outcomes import StoredOutcomes
 from actorfsm.runtime.stored_replies import StoredReplies
 
 if TYPE_CHECKING:
@@ -43,25 +44,28 @@ if TYPE_CHECKING:
     from actorfsm.machine.definition import EventSpec, StateNode
     from actorfsm.machine.machine import Machine
 
-__all__ = ["StoredValues", "event_payload", "no_such_class", "readers_of"]
+__all__ = ["StoredValues", "event_payload", "no_such_class", "values_of"]
 
 K = TypeVar("K")
 
 _NAMES: Final = TypeAdapter(dict[str, str])
 
 
-def event_payload(event: Event[Any, Any]) -> Payload:
+def event_payload(event: Event[Any, Any], outcomes: StoredOutcomes) -> Payload:
     """Return an event as it is stored.
+
+    Args:
+        event: The event.
+        outcomes: How an Outcome is stored.
 
     Raises:
         InvalidData: It would not come back as it was.
-        Unsupported: It is of a kind that is not stored yet.
     """
     cls = type(event)
     if isinstance(event, TransitionRequested):
         return Payload(cls.__name__, cls.schema_version, _NAMES.dump_json({"to": event.to.name}).decode())
     if isinstance(event, Outcome):
-        raise Unsupported("an Outcome is not stored yet: leave reply_to= away where there is a journal")
+        return outcomes.payload(event)
     try:
         text = cls.__pydantic_serializer__.to_json(event, by_alias=True).decode()
     except UNWRITABLE as error:
@@ -88,8 +92,12 @@ class StoredValues:
         lineage: The class with its older versions.
     """
 
-    def __init__(self, machine_class: type[Machine[Any, Any]]) -> None:
+    def __init__(self, machine_class: type[Machine[Any, Any]], outcomes: StoredOutcomes) -> None:
         """Read the class.
+
+        Args:
+            machine_class: The class.
+            outcomes: How the Outcomes that it takes are stored.
 
         Raises:
             DefinitionError: Two of its event classes could be meant by what is stored.
@@ -104,6 +112,7 @@ class StoredValues:
         self.states: Final[dict[str, StateNode]] = {node.name: node for node in definition.states.values()}
         self.lineage: Final = Lineage(machine_class)
         self.replies: Final = StoredReplies(definition)
+        self._outcomes: Final = outcomes
         self._events: dict[tuple[str, int], tuple[EventSpec, Lineage]] = {}
         self._by_name: dict[str, Lineage] = {}
         for spec in definition.events.values():
@@ -141,6 +150,8 @@ class StoredValues:
             raise self._unknown(payload, where)
         if spec.event_class is TransitionRequested:
             return self._request(payload, where)
+        if spec.event_class is Outcome:
+            return self._outcomes.outcome(payload, where)
         text = payload.json
         if payload.version != lineage.version:
             text = upcasted(payload, lineage.steps_from(payload.version), where)
@@ -151,6 +162,16 @@ class StoredValues:
             lambda: spec.event_class.__pydantic_validator__.validate_json(text),
         )
         return event
+
+    def arriving(self, payload: Payload, where: str) -> Event[Any, Any]:
+        """Return a stored event on its way: also an Outcome that the class does not take, which is refused at the door.
+
+        Raises:
+            SchemaMismatch: The class does not take it, or it does not validate.
+        """
+        if payload.type == Outcome.__name__ and not self.takes(payload):
+            return self._outcomes.outcome(payload, where)
+        return self.event(payload, where)
 
     def event_class(self, payload: Payload) -> type[Event[Any, Any]] | None:
         """Return the class that reads such events, or None."""
@@ -185,7 +206,7 @@ class StoredValues:
         Raises:
             SchemaMismatch: What is recorded does not fit what the code has now.
         """
-        given, stored = event_payload(event), recorded.event
+        given, stored = event_payload(event, self._outcomes), recorded.event
         known = (given.type, given.version) == (recorded.event_type, recorded.event_version)
         if stored is None:
             if known:
@@ -304,12 +325,22 @@ class StoredValues:
         return fields
 
 
-def readers_of(values: Mapping[K, StoredValues]) -> dict[str, K]:
-    """Return by each name that a machine class has, or had, whose it is.
+def values_of(
+    classes: Mapping[K, type[Machine[Any, Any]]],
+) -> tuple[dict[K, StoredValues], dict[str, K], StoredOutcomes]:
+    """Return how the values of each class are stored, whose each name is that one has or had, and how Outcomes are.
 
     Raises:
-        DefinitionError: Two could be meant.
+        DefinitionError: Two classes could be meant.
     """
+    outcomes = StoredOutcomes()
+    values = {key: StoredValues(machine_class, outcomes) for key, machine_class in classes.items()}
+    readers = _readers_of(values)
+    outcomes.know({name: values[key] for name, key in readers.items()})
+    return values, readers, outcomes
+
+
+def _readers_of(values: Mapping[K, StoredValues]) -> dict[str, K]:
     found: dict[str, K] = {}
     for key, of_class in values.items():
         for name in of_class.lineage.names:

@@ -99,7 +99,7 @@ class ActorSystem(SystemViews, Generic[ServicesT]):
         machines: The machine classes.
         services: What hooks find as `self.services`; never stored.
         journal: Where commits go: the name of a SQLite file, or a journal. Without one the system keeps everything in
-            memory and forgets it at the end. `reply_to=` is not for systems with a journal yet.
+            memory and forgets it at the end.
         durability: Of a file: `full`, or `process` for what need not survive a loss of power.
         passivation: When machines leave memory, until their next event; without it they stay. Needs a journal.
         snapshots: When the image of a machine is stored, and how long entries stay; `SnapshotPolicy()` by default.

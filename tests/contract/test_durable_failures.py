@@ -22,7 +22,6 @@ from actorfsm import (
     Quarantined,
     SystemFailed,
     SystemStopping,
-    Unsupported,
     transition,
 )
 from actorfsm.journal.memory import MemoryJournal, MemoryStore
@@ -270,16 +269,6 @@ def test_what_would_not_come_back_as_it_was_is_refused_before_it_is_stored(sim: 
                     await keeper.ask(Keep(value=value))
             assert keeper.snapshot().seq == 1
             await keeper.ask(Keep(value={"a": [1, None]}))
-
-    sim(scenario, seeds=SEEDS)
-
-
-def test_what_is_not_stored_yet_is_refused_where_it_is_asked_for(sim: Callable[..., None]) -> None:
-    async def scenario() -> None:
-        async with in_memory().begin(Keeper) as system:
-            keeper = await system.spawn(Keeper, "k")
-            with pytest.raises(Unsupported, match="reply_to="):
-                keeper.tell(Keep(value=1), reply_to="k")
 
     sim(scenario, seeds=SEEDS)
 

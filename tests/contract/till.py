@@ -1,6 +1,7 @@
 """A program with a journal, to be killed: `python -m tests.contract.till JOURNAL FIRST [tell]`.
 
-It prints what it is answered, or with `tell` what was accepted durably; then the reply is 0.
+It prints what it is answered, or with `tell` what was accepted durably; then the reply is 0, and the ledger gets each
+Outcome.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import sys
 from enum import Enum, auto
 from typing import Any
 
-from actorfsm import STAY, ActorSystem, Event, Machine, MailboxFull, transition
+from actorfsm import STAY, ActorSystem, Event, Machine, MailboxFull, Outcome, transition
 
 __all__ = ["Book", "Close", "Ledger", "Pay", "Till", "main"]
 
@@ -61,10 +62,16 @@ class Till(Machine[S, Any], initial=S.OPEN, final=(S.CLOSED,)):
 
 class Ledger(Machine[S, Any], initial=S.OPEN, final=(S.CLOSED,)):
     lines: tuple[tuple[str, int], ...] = ()
+    outcomes: tuple[tuple[str, int], ...] = ()
 
     @transition(S.OPEN, to=STAY)
     async def book(self, event: Book) -> None:
         self.lines = (*self.lines, (event.till, event.number))
+
+    @transition(S.OPEN, to=STAY)
+    async def hear(self, event: Outcome) -> None:
+        assert event.success
+        self.outcomes = (*self.outcomes, (event.machine_id, event.reply))
 
     @transition(S.OPEN, to=S.CLOSED)
     async def close(self, event: Close) -> None: ...
@@ -82,7 +89,8 @@ async def main(journal: str, first: int, *, tells: bool = False) -> None:
                 number += 1
                 if tells:
                     try:
-                        await system.tell(till, Pay(number=number), durable=True).accepted()
+                        told = system.tell(till, Pay(number=number), durable=True, reply_to="ledger")
+                        await told.accepted()
                     except MailboxFull:
                         await asyncio.sleep(0.01)
                         number -= 1

@@ -21,7 +21,8 @@ from actorfsm import (
 )
 from actorfsm.journal.entry import Payload
 from actorfsm.machine.upcasts import Lineage, check_upcasts, schema_version_of
-from actorfsm.runtime.stored_values import StoredValues, readers_of
+from actorfsm.runtime.stored_outcomes import StoredOutcomes
+from actorfsm.runtime.stored_values import StoredValues, values_of
 
 pytestmark = pytest.mark.rule("C28")
 
@@ -177,7 +178,7 @@ def test_an_event_of_the_machine_and_its_reply_are_checked_too() -> None:
     upcast(Ping, from_version=2)(_fields)
     upcast(Slip, from_version=1)(_fields)
     with pytest.raises(DefinitionError, match=r"@upcast\(Slip, from_version=2\)"):
-        StoredValues(Lamp)
+        StoredValues(Lamp, StoredOutcomes())
 
 
 @pytest.mark.parametrize("version", [0, -1, True, False])
@@ -266,7 +267,7 @@ def test_two_event_classes_that_could_both_be_meant_are_refused_with_a_journal()
     with pytest.raises(
         DefinitionError, match=r"two event classes Old, both of schema version 1; .* rename Old, New"
     ):
-        StoredValues(Lamp)
+        StoredValues(Lamp, StoredOutcomes())
 
 
 def test_a_new_class_may_have_the_name_that_another_had_in_the_past() -> None:
@@ -284,7 +285,7 @@ def test_a_new_class_may_have_the_name_that_another_had_in_the_past() -> None:
         async def back(self, event: New) -> None: ...
 
     upcast(New, from_version=1, named="Old")(_fields)
-    values = StoredValues(Lamp)
+    values = StoredValues(Lamp, StoredOutcomes())
     assert type(values.event(Payload("Old", 1, "{}"), "here")) is New
     assert type(values.event(Payload("Old", 2, "{}"), "here")) is Old
 
@@ -294,4 +295,4 @@ def test_two_machine_classes_that_could_both_be_meant_are_refused_with_a_journal
     other.__name__ = other.__definition__.name = "Light"
     upcast(lamp, from_version=1, named="Light")(_same)
     with pytest.raises(DefinitionError, match="Light is stored of machines of two classes, Lamp and Light"):
-        readers_of({"a": StoredValues(lamp), "b": StoredValues(other)})
+        values_of({"a": lamp, "b": other})

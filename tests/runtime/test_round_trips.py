@@ -26,6 +26,7 @@ from pydantic_core import TzInfo
 
 from actorfsm import Event, InvalidData
 from actorfsm.runtime.round_trips import RoundTrips, is_sure, sure_of
+from actorfsm.runtime.stored_outcomes import StoredOutcomes
 from actorfsm.runtime.stored_values import event_payload
 
 pytestmark = pytest.mark.rule("C28")
@@ -197,9 +198,9 @@ def test_a_field_that_is_missing_makes_it_unsure() -> None:
 
 def test_what_only_looks_valid_is_still_refused() -> None:
     with pytest.raises(InvalidData, match="could not be read again"):
-        event_payload(Paid.model_construct(amount=-1, note="a"))
+        event_payload(Paid.model_construct(amount=-1, note="a"), StoredOutcomes())
     with pytest.raises(InvalidData, match="PydanticSerializationError"):
-        event_payload(Paid(amount=1, note="\ud800"))
+        event_payload(Paid(amount=1, note="\ud800"), StoredOutcomes())
 
 
 class Paid(Event[None]):

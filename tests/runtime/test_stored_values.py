@@ -21,6 +21,7 @@ from actorfsm.journal.codec import fingerprint_of
 from actorfsm.journal.entry import Answer, Payload, Recorded
 from actorfsm.journal.image import Image
 from actorfsm.runtime.stored_json import check_comes_back, dumped
+from actorfsm.runtime.stored_outcomes import StoredOutcomes
 from actorfsm.runtime.stored_values import StoredValues, event_payload
 from tests.contract import shop_v1, shop_v2
 
@@ -69,17 +70,17 @@ def the_total(fields: Fields) -> Fields:
 @pytest.mark.parametrize("stored", ["[1]", "1", "no json"])
 def test_what_is_stored_as_no_object_is_not_given_to_an_upcast(stored: str) -> None:
     with pytest.raises(SchemaMismatch, match=r"here: Ask version 1 is stored as no object of fields"):
-        StoredValues(Shop).event(Payload("Ask", 1, stored), "here")
+        StoredValues(Shop, StoredOutcomes()).event(Payload("Ask", 1, stored), "here")
 
 
 @pytest.mark.parametrize("stored", ["[1]", "no json"])
 def test_what_is_stored_as_no_object_does_not_validate(stored: str) -> None:
     with pytest.raises(SchemaMismatch, match=r"here: Ask version 2 does not validate: the value: "):
-        StoredValues(Shop).event(Payload("Ask", 2, stored), "here")
+        StoredValues(Shop, StoredOutcomes()).event(Payload("Ask", 2, stored), "here")
 
 
 def test_an_upcast_of_an_event_returns_fields() -> None:
-    values = StoredValues(Shop)
+    values = StoredValues(Shop, StoredOutcomes())
     for ANSWER[0] in (None, [("text", "x")], "text"):
         with pytest.raises(SchemaMismatch, match=r"the upcast whatever returned no dict of fields"):
             values.event(Payload("Ask", 1, "{}"), "here")
@@ -88,9 +89,9 @@ def test_an_upcast_of_an_event_returns_fields() -> None:
 
 
 def test_each_kind_of_reply_is_read_as_what_it_was() -> None:
-    replies = StoredValues(Shop).replies
+    replies = StoredValues(Shop, StoredOutcomes()).replies
     for reply in (Bill(total=1), 7, [1, 2], None):
-        payload = replies.payload(Ask(text="x"), reply)
+        payload = replies.payload(Ask, reply)
         assert replies.reply(Ask, payload, "here") == reply
     assert replies.reply(Ask, Payload("Bill", 1, '{"sum":3}'), "here") == Bill(total=3)
     with pytest.raises(
@@ -102,7 +103,7 @@ def test_each_kind_of_reply_is_read_as_what_it_was() -> None:
 
 
 def test_a_machine_without_data_or_with_two_states_is_no_machine() -> None:
-    values = StoredValues(Shop)
+    values = StoredValues(Shop, StoredOutcomes())
     with pytest.raises(SchemaMismatch, match=r"o as entry 3 leaves it has no data"):
         values.machine(Image(machine_id="o", seq=3, state=("PACKED",)))
     with pytest.raises(SchemaMismatch, match=r"Shop has no state PACKED, SENT, which is stored"):
@@ -110,9 +111,11 @@ def test_a_machine_without_data_or_with_two_states_is_no_machine() -> None:
 
 
 def test_a_request_for_a_state_is_stored_by_its_name_and_read_under_that_of_today() -> None:
-    payload = event_payload(TransitionRequested(to=shop_v1.P.PACKED))
+    payload = event_payload(TransitionRequested(to=shop_v1.P.PACKED), StoredOutcomes())
     assert payload == Payload("TransitionRequested", 1, '{"to":"PACKED"}')
-    assert StoredValues(shop_v2.Parcel).event(payload, "here") == TransitionRequested(to=shop_v2.P.WRAPPED)
+    assert StoredValues(shop_v2.Parcel, StoredOutcomes()).event(payload, "here") == TransitionRequested(
+        to=shop_v2.P.WRAPPED
+    )
 
 
 def test_what_cannot_be_written_as_json_is_not_stored() -> None:
@@ -124,13 +127,13 @@ def test_what_cannot_be_written_as_json_is_not_stored() -> None:
 
 
 def test_the_names_of_events_are_those_of_today_and_of_the_past() -> None:
-    classes = StoredValues(shop_v2.PurchaseOrder).event_classes()
+    classes = StoredValues(shop_v2.PurchaseOrder, StoredOutcomes()).event_classes()
     assert classes["Note"] is classes["Remark"] is shop_v2.Remark
 
 
 def test_of_a_trimmed_event_the_hash_decides_in_its_own_version_and_the_class_across_versions() -> None:
-    values, event = StoredValues(Shop), Ask(text="x")
-    stored = event_payload(event)
+    values, event = StoredValues(Shop, StoredOutcomes()), Ask(text="x")
+    stored = event_payload(event, StoredOutcomes())
 
     def recorded(name: str, version: int) -> Recorded:
         return Recorded(1, name, None, fingerprint_of(stored), Answer(kind="committed"), version)
@@ -145,3 +148,8 @@ def test_of_a_trimmed_event_the_hash_decides_in_its_own_version_and_the_class_ac
 def test_what_could_not_be_read_again_is_not_stored() -> None:
     with pytest.raises(InvalidData, match="it cannot be stored, because it could not be read again"):
         check_comes_back("it", Ask(text="x"), lambda: Ask.model_validate_json("{}"))
+
+
+def test_an_outcome_that_newer_code_has_stored_is_not_guessed_at() -> None:
+    with pytest.raises(SchemaMismatch, match="here: Outcome version 2 was stored by newer code"):
+        StoredOutcomes().outcome(Payload("Outcome", 2, "{}"), "here")
