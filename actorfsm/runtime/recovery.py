@@ -286,8 +286,22 @@ class Recovery:
                 except ActorFSMError:
                     continue  # it cannot be loaded now, so nobody knows that it has ended
                 track = actor.track
-                if track is not None and machine_id in track.watches and actor.status != STOPPED:
+                if (
+                    track is not None
+                    and machine_id in track.watches
+                    and actor.status != STOPPED
+                    and not self._is_being_told(actor, machine_id)
+                ):
                     self._parts.watches.begin(actor, machine_id)
+
+    def _is_being_told(self, actor: Actor, machine_id: str) -> bool:
+        """Return whether a machine handles the notice of an end just now: whoever watched before that is told by it."""
+        return any(
+            turn.actor is actor
+            and isinstance(turn.envelope.event, Terminated)
+            and turn.envelope.event.machine_id == machine_id
+            for turn in self._parts.dispatcher.running_turns()
+        )
 
     def incarnation_at_the_end(self, machine_id: str) -> int | None:
         """Return in which incarnation a machine has stopped, of which the journal has said so; otherwise None."""

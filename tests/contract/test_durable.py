@@ -371,3 +371,18 @@ def test_many_who_want_a_machine_that_is_not_there_get_the_same_one(
             assert system.snapshot("o").seq == 1
 
     sim(scenario, seeds=SEEDS)
+
+
+@pytest.mark.rule("C18")
+def test_who_watches_twice_what_is_not_there_is_told_once(
+    sim: Callable[..., None], lives_of: LivesOf
+) -> None:
+    async def scenario() -> None:
+        async with lives_of().begin() as system:
+            await system.spawn(Order, "o")
+            for _ in range(2):
+                system.tell("o", Watch(who="nobody"))
+            await system.clock.advance(1)
+            assert await _notes(system, "o") == ("nobody unknown", ".")
+
+    sim(scenario, seeds=range(4))

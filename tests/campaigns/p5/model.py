@@ -56,6 +56,8 @@ class Sent:
     outcome: str | None = None
     """Its kind of outcome, or "refused" if it was never accepted."""
     ended_at: float = 0.0
+    is_late: bool = False
+    """Whether it is a notice of the end of a machine that has to be looked for in the journal first."""
     gave_up: bool = False
     """Whether it was a duplicate whose deadline passed before the event that it had joined ended."""
     twins: list[Sent] = field(default_factory=list)
@@ -84,8 +86,11 @@ class Timer:
 class Model:
     """All machines, what became of their events, and the account."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_journal: bool = False) -> None:
+        self.keeps_journal = keeps_journal
         self.machines: dict[str, One] = {}
+        self.used: dict[tuple[str, str], Sent] = {}
+        """By machine and event id, what was committed: a journal does not forget, also if the machine is gone."""
         self.accepted = self.duplicates = self.restarts = 0
         self.now = 0.0
         self.outcomes: Counter[str] = Counter()
@@ -95,21 +100,42 @@ class Model:
         self.watchers: dict[str, dict[One, None]] = {}
         """By the machine that is watched, who wants to know of its end."""
         self.supervisor: Supervisor | None = None
-        self.records: deque[tuple[str, str]] = deque()
-        """By machine and name, the records that come after the one being read."""
+        self.reading: tuple[Any, float, str] | None = None
+        self.records: deque[tuple[Any, float, str]] = deque()
+        """The records that come after the one being read, with their times and tags."""
 
     def coming(self, machine_id: str) -> str | None:
         """Tell by its next record how an event or the supervisor left a machine; None if there is none yet."""
         names = {"stopped", "restarted", "committed", "vetoed", "failed", "unhandled"}
-        return next((name for whose, name in self.records if whose == machine_id and name in names), None)
+        coming = (record for record, _, _ in self.records if record.machine_id == machine_id)
+        return next((record.name for record in coming if record.name in names and not record.duplicate), None)
+
+    def next_outcome(self, machine_id: str) -> str | None:
+        """Return by its tag which event of a machine ends next; None if none does yet."""
+        coming = (entry for entry in [self.reading, *self.records] if entry is not None)
+        return next(
+            (tag for record, _, tag in coming if record.machine_id == machine_id and record.event is not None), None
+        )
+
+    def is_buried(self, machine_id: str, sent: Sent) -> bool:
+        """Return whether an event is about to become a dead letter."""
+        return any(
+            (record.name, record.machine_id, tag) == ("dead_lettered", machine_id, sent.tag)
+            for record, _, tag in self.records
+        )
+
+    def awaits(self, record: Any, now: float) -> bool:
+        """Return whether what befell a machine is due."""
+        self.passes(now)
+        return (record.name, "") in self.due.get(record.machine_id, ())
 
     def send(self, to: str, sent: Sent, *, message: bool = False) -> None:
         """Accept an event, or refuse it."""
         one = self.machines.get(to)
-        if one is None and sent.kind in TABLE[None]:
+        if one is None and sent.kind in TABLE[None] and self.used_for(to, sent) is None:
             one = self.machines[to] = One(self, to)
-        known = None if one is None or not sent.event_id else one.ids.get(sent.event_id)
-        if one is None or (known is not None and known.content != sent.content):
+        known = self.used_for(to, sent) if one is None else one.ids.get(sent.event_id)
+        if (one is None and known is None) or (known is not None and known.content != sent.content):
             self.refuse(to, sent, message=message)
         elif known is not None:
             self.accepted += 1
@@ -117,12 +143,16 @@ class Model:
                 known.twins.append(sent)
             else:
                 self.end(to, sent, known.outcome, duplicate=True)
-        elif one.quarantined:
+        elif one is None or one.quarantined:
             self.refuse(to, sent, message=message)
         else:
             self.accepted += 1
             one.remember(sent)
             one.queue.append(sent)
+
+    def used_for(self, to: str, sent: Sent) -> Sent | None:
+        """Return what the journal knows the event id of."""
+        return self.used.get((to, sent.event_id)) if self.keeps_journal and sent.event_id else None
 
     def refuse(self, to: str, sent: Sent, *, message: bool) -> None:
         sent.outcome = "dead_lettered" if message else "refused"
@@ -145,6 +175,8 @@ class Model:
         self.duplicates += duplicate
         if not seen:
             self.expect(to, outcome, sent.tag)
+        if outcome == "committed" and sent.event_id and not duplicate:
+            self.used[to, sent.event_id] = sent
         one = self.machines.get(to)
         if one is not None and one.ids.get(sent.event_id) is sent and outcome != "committed":
             del one.ids[sent.event_id]
@@ -164,20 +196,27 @@ class Model:
         for watcher in self.watchers.pop(machine_id, {}):
             watcher.notify(machine_id)
 
-    def read(self, record: Any, tag: str, now: float) -> None:
+    def read(self, record: Any, now: float, tag: str) -> None:
         """Follow one record of the trace."""
-        self.now = now
+        self.now, self.reading = now, (record, now, tag)
         self.passes(now)
         due = self.due.get(record.machine_id)
         if due:
-            assert due.popleft() == (record.name, tag), f"{record} but {(record.name, tag)} was not due"
+            expected = due[0]
+            if self.keeps_journal and not tag:
+                # What befell a machine is told at once; an outcome that the journal has to know of, when it does.
+                expected = next((other for other in due if not other[1]), expected)
+            elif self.keeps_journal and record.name == "dead_lettered" and (record.name, tag) in due:
+                expected = record.name, tag
+            assert expected == (record.name, tag), f"{record} {tag}, but due was {expected}"
+            due.remove(expected)
             return
         assert record.machine_id in self.machines, f"{record} of a machine that does not live"
         self.machines[record.machine_id].read(record, tag, now)
 
     def at_rest(self, now: float) -> None:
         """Nothing more happens at this time: then nothing must be due, and each machine waits for a reason."""
-        self.now = now
+        self.now, self.reading = now, None
         self.passes(now)
         assert not any(self.due.values()), f"never came: {self.due}"
         for one in list(self.machines.values()):
@@ -241,8 +280,11 @@ class One:
             lane = self.own or self.released or self.queue
             if not lane:
                 return
-            sent = lane.popleft()
-            if TABLE[self.state].get(sent.kind, ("", ()))[0] == "postpone":
+            sent = self.first_of(lane)
+            lane.remove(sent)
+            if self.model.used_for(self.id, sent) is not None:
+                self.current, sent.ended_at = sent, now
+            elif TABLE[self.state].get(sent.kind, ("", ()))[0] == "postpone":
                 self.postponed.append(sent)
                 self.other_event_ended()
             else:
@@ -250,6 +292,11 @@ class One:
                 # Until it ends, when it may end at the latest: at once, unless it is slow.
                 steps = TABLE[self.state].get(sent.kind, ("", ()))[1]
                 sent.ended_at = now + (sent.slow if sent.at in steps else 0)
+
+    def first_of(self, lane: deque[Sent]) -> Sent:
+        """Return what comes first of what waits; a late notice when it does."""
+        coming = self.model.next_outcome(self.id) if lane[0].is_late else None
+        return next((sent for sent in lane if not sent.is_late or sent.tag == coming), lane[0])
 
     def read(self, record: Any, tag: str, now: float) -> None:
         if record.name == "expired":
@@ -262,6 +309,9 @@ class One:
         assert sent is not None, f"{record}: {self.id} has nothing to do"
         assert sent.tag == tag, f"{self.id} handled {tag}, before {sent.tag}"
         self.current = None
+        if (used := self.model.used_for(self.id, sent)) is not None:
+            self.repeats(record, sent, used)
+            return
         expected, target = self.judge(sent)
         seen = (record.name, record.source, record.target, record.seq, record.incarnation)
         seq = self.seq + (expected == "committed")
@@ -280,6 +330,18 @@ class One:
             self.stop()
         if self.supervisor is not None and self in self.supervisor.stopping[:1]:
             self.supervisor.goes_on(now)
+
+    def repeats(self, record: Any, sent: Sent, used: Sent) -> None:
+        """Follow an event whose id was used before, as the journal says when its turn has come."""
+        is_same = used.content == sent.content
+        assert (record.name, record.duplicate) == (("committed", True) if is_same else ("failed", False)), (
+            f"{record}, but {used} has the id"
+        )
+        self.model.end(self.id, sent, record.name, duplicate=is_same, seen=True)
+        if self.state is None:
+            self.not_born()
+        elif self.stopping:
+            self.stop()
 
     def expire(self, record: Any, tag: str, now: float) -> None:
         late = [s for s in self.held() if s.tag == tag and s.deadline is not None and s.deadline <= now]
@@ -396,14 +458,14 @@ class One:
         elif known is not None and known.state != "END":
             self.model.watchers.setdefault(watched, {})[self] = None
         elif not self.notices_of(watched):
-            self.notify(watched)
+            self.notify(watched, late=self.model.keeps_journal and known is None)
 
     def notices_of(self, watched: str) -> list[Sent]:
         return [sent for sent in self.queue if sent.tag == f"end {watched}"]
 
-    def notify(self, watched: str) -> None:
+    def notify(self, watched: str, *, late: bool = False) -> None:
         self.model.accepted += 1
-        self.queue.append(Sent("ended", f"end {watched}"))
+        self.queue.append(Sent("ended", f"end {watched}", is_late=late))
 
     def fail(self, sent: Sent, now: float, *, gave_up: bool) -> None:
         """Resume, restart after a pause, go into quarantine, or stop: as the exception says."""
@@ -482,6 +544,8 @@ class One:
         self.model.ended(self.id)
 
     def drain(self) -> None:
+        for sent in [sent for sent in self.queue if sent.is_late and not self.model.is_buried(self.id, sent)]:
+            self.withdraw(sent)  # it was not there yet
         for sent in self.waiting():
             self.undelivered(sent)
         for lane in (self.own, self.postponed, self.released, self.queue):
