@@ -18,6 +18,7 @@ from actorfsm import (
     ActorSystem,
     AskTimeout,
     Child,
+    EventIdConflict,
     Expired,
     HookFailed,
     Outcome,
@@ -35,8 +36,8 @@ from tests.campaigns.p5.model import (
     Model,
     One,
     Sent,
-    Supervisor as ModelOfSupervisor,
 )
+from tests.campaigns.p5.supervisor import Supervisor as ModelOfSupervisor
 
 FIGURES: Counter[str] = Counter()
 
@@ -417,7 +418,7 @@ class AgainstModel(RuleBasedStateMachine):
         expected: dict[str, Any] = {
             "committed": None,
             "vetoed": Vetoed,
-            "failed": HookFailed,
+            "failed": EventIdConflict if sent.is_conflict else HookFailed,
             "unhandled": Unhandled,
             "expired": Expired,
         }

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.campaigns.p5.supervisor import Supervisor
 
 NORMAL, BIRTH, SPAWN, STAYS = ("before", "exit", "body", "enter"), ("body", "enter"), ("enter",), ("body",)
 STAY = {"stay": ("", STAYS), "note": ("", STAYS), "ended": ("", STAYS)}
@@ -31,6 +34,8 @@ PAUSE_OF_CHILD_S, PAUSE_OF_SUPERVISOR_S = 1.013, 1.0171
 """So odd that no pause of the tree ends in the moment in which something else happens."""
 LIMIT_OF_C_S, ATTEMPTS, FIRST_PAUSE_S = 7.31, 2, 0.1
 """How long C may last; how many times more a timer comes whose event failed, and the pause before it does."""
+ROUNDED_S = 2e-6
+"""The journal keeps times in microseconds."""
 TICK_S = 0.1
 """How late a deadline may be noticed."""
 
@@ -56,11 +61,24 @@ class Sent:
     outcome: str | None = None
     """Its kind of outcome, or "refused" if it was never accepted."""
     ended_at: float = 0.0
+    is_own: bool = False
+    aside_since: int = 0
+    """When it was postponed first, counted; 0 if it was not."""
+    is_promised: bool = False
+    """Whether the journal keeps it: a message of a machine."""
     is_late: bool = False
     """Whether it is a notice of the end of a machine that has to be looked for in the journal first."""
+    is_there: bool = True
+    """Whether it certainly waits at its machine."""
+    is_conflict: bool = False
+    """Whether its id was used for another event."""
     gave_up: bool = False
     """Whether it was a duplicate whose deadline passed before the event that it had joined ended."""
     twins: list[Sent] = field(default_factory=list)
+
+    @property
+    def is_aside(self) -> bool:
+        return self.aside_since > 0
 
     @property
     def content(self) -> tuple[Any, ...]:
@@ -93,6 +111,7 @@ class Model:
         """By machine and event id, what was committed: a journal does not forget, also if the machine is gone."""
         self.accepted = self.duplicates = self.restarts = 0
         self.now = 0.0
+        self.asides = 0
         self.outcomes: Counter[str] = Counter()
         self.dead: Counter[tuple[str, str]] = Counter()
         self.due: dict[str, deque[tuple[str, str]]] = {}
@@ -114,7 +133,12 @@ class Model:
         """Return by its tag which event of a machine ends next; None if none does yet."""
         coming = (entry for entry in [self.reading, *self.records] if entry is not None)
         return next(
-            (tag for record, _, tag in coming if record.machine_id == machine_id and record.event is not None), None
+            (
+                tag
+                for record, _, tag in coming
+                if record.machine_id == machine_id and record.event is not None
+            ),
+            None,
         )
 
     def is_buried(self, machine_id: str, sent: Sent) -> bool:
@@ -191,6 +215,24 @@ class Model:
         if self.supervisor is not None:
             self.supervisor.passes(now)
 
+    def crash(self) -> None:
+        """Let the process die at rest, and the next one open the journal: what it does not know of is lost."""
+        self.due.clear()
+        self.accepted = self.duplicates = self.restarts = 0
+        self.outcomes.clear()
+        self.dead.clear()
+        undelivered: list[tuple[str, Sent]] = []
+        for one in list(self.machines.values()):
+            if one.state is None:
+                del self.machines[one.id]
+                undelivered += [(one.id, sent) for sent in one.queue if sent.is_promised]
+            else:
+                one.crash()
+        if self.supervisor is not None:
+            self.supervisor.crash()
+        for to, sent in undelivered:
+            self.send(to, sent, message=True)
+
     def ended(self, machine_id: str) -> None:
         """Tell who watches that a machine has ended."""
         for watcher in self.watchers.pop(machine_id, {}):
@@ -225,6 +267,7 @@ class Model:
             one.begin(now)
             assert one.current is None or now < one.current.ended_at, f"{one.id} sits on {one.current}"
             for sent in one.held():
+                sent.is_there = True
                 assert sent is one.current or sent.deadline is None or now < sent.deadline + TICK_S, (
                     f"{sent} should have expired"
                 )
@@ -286,6 +329,8 @@ class One:
                 self.current, sent.ended_at = sent, now
             elif TABLE[self.state].get(sent.kind, ("", ()))[0] == "postpone":
                 self.postponed.append(sent)
+                self.model.asides += 1
+                sent.aside_since = sent.aside_since or self.model.asides
                 self.other_event_ended()
             else:
                 self.current = sent
@@ -337,6 +382,7 @@ class One:
         assert (record.name, record.duplicate) == (("committed", True) if is_same else ("failed", False)), (
             f"{record}, but {used} has the id"
         )
+        sent.is_conflict = not is_same
         self.model.end(self.id, sent, record.name, duplicate=is_same, seen=True)
         if self.state is None:
             self.not_born()
@@ -375,12 +421,12 @@ class One:
         elif changes:
             self.released = deque([*self.postponed, *self.released])
             self.postponed = []
-        own = [Sent(kind, f"{sent.tag}^{n}") for n, kind in enumerate(sent.own)]
+        own = [Sent(kind, f"{sent.tag}^{n}", is_own=True) for n, kind in enumerate(sent.own)]
         self.model.accepted += len(own)
         self.own.extendleft(reversed(own))
         self.commit_timers(sent, steps is STAYS)
         for to in sent.to:
-            self.model.send(to, Sent("note", f"{sent.tag}>{to}"), message=True)
+            self.model.send(to, Sent("note", f"{sent.tag}>{to}", is_promised=True), message=True)
         self.commit_watch(sent.watch)
         if changes and target == "END":
             self.model.ended(self.id)
@@ -465,7 +511,7 @@ class One:
 
     def notify(self, watched: str, *, late: bool = False) -> None:
         self.model.accepted += 1
-        self.queue.append(Sent("ended", f"end {watched}", is_late=late))
+        self.queue.append(Sent("ended", f"end {watched}", is_late=late, is_there=not late))
 
     def fail(self, sent: Sent, now: float, *, gave_up: bool) -> None:
         """Resume, restart after a pause, go into quarantine, or stop: as the exception says."""
@@ -543,9 +589,36 @@ class One:
             watchers.pop(self, None)
         self.model.ended(self.id)
 
+    def crash(self) -> None:
+        """Come back as the journal has it: with what was postponed, promised or begun, and what was to come in time."""
+        current, notices = self.current, [sent for sent in self.queue if sent.kind == "ended"]
+        if current is not None and current.kind == "ended":
+            notices.insert(0, current)
+        own = [sent for sent in [current, *self.own] if sent is not None and sent.is_own]
+        aside = [
+            sent for sent in [current, *self.released, *self.postponed] if sent is not None and sent.is_aside
+        ]
+        promised = [sent for sent in [current, *self.queue] if sent is not None and sent.is_promised]
+        self.own, self.queue = deque(own), deque(promised)
+        self.released, self.postponed = deque(sorted(aside, key=lambda sent: sent.aside_since)), []
+        self.current = self.paused_until = None
+        self.restarts, self.streak, self.resumed_at = [], 0, 0.0
+        self.stopping = self.is_held = False
+        for sent in self.waiting():
+            sent.deadline, sent.is_ask, sent.twins = None, False, []
+        self.ids = {sent.event_id: sent for sent in self.released if sent.event_id}
+        self.model.accepted += len(self.waiting())
+        for timer in self.timers.values():
+            timer.waits = False
+            timer.due -= ROUNDED_S
+        for sent in notices:
+            self.notify(sent.tag.removeprefix("end "), late=True)
+
     def drain(self) -> None:
-        for sent in [sent for sent in self.queue if sent.is_late and not self.model.is_buried(self.id, sent)]:
-            self.withdraw(sent)  # it was not there yet
+        for sent in [
+            sent for sent in self.queue if not (sent.is_there or self.model.is_buried(self.id, sent))
+        ]:
+            self.withdraw(sent)
         for sent in self.waiting():
             self.undelivered(sent)
         for lane in (self.own, self.postponed, self.released, self.queue):
@@ -556,91 +629,3 @@ class One:
         if not sent.is_ask:
             self.model.bury(self.id, sent)
         self.model.end(self.id, sent, "dead_lettered")
-
-
-class Pauses:
-    """Each pause is the last one doubled, until there was none for a while."""
-
-    def __init__(self, first_s: float) -> None:
-        self.first_s, self.streak, self.resumed_at = first_s, 0, 0.0
-
-    def next(self, now: float) -> float:
-        self.streak = 1 if now - self.resumed_at >= STABLE_S else self.streak + 1
-        pause = min(self.first_s * 2.0 ** (self.streak - 1), LONGEST_PAUSE_S)
-        self.resumed_at = now + pause
-        return pause
-
-
-class Supervisor:
-    """A supervisor, one for one, of machines that are always there, under a root that never gives up.
-
-    After too many restarts it stops all children in reverse order, waiting for events at hand, and is itself started
-    again. Whether an event was at hand at that moment is the scheduler's business: the model learns it from the trace.
-    """
-
-    def __init__(self, model: Model, children: list[One]) -> None:
-        self.model = model
-        self.children = children
-        self.restarts: list[float] = []
-        self.pauses = {child.id: Pauses(PAUSE_OF_CHILD_S) for child in children}
-        self.own_pauses = Pauses(PAUSE_OF_SUPERVISOR_S)
-        self.due: list[tuple[float, One | None]] = []
-        """When a pause is over, and whose; None for its own."""
-        self.stopping: list[One] = []
-        self.gave_up = False
-        self.down: set[str] = set()
-        for child in children:
-            child.supervisor = self
-
-    def failed(self, child: One, now: float) -> None:
-        child.is_held = True
-        self.down.add(child.id)
-        if self.gave_up:
-            return
-        self.model.expect(child.id, "child_failed")
-        self.restarts = [when for when in self.restarts if when > now - WITHIN_S] + [now]
-        if len(self.restarts) <= MAX_RESTARTS:
-            self.due.append((now + self.pauses[child.id].next(now), child))
-            return
-        self.model.expect("supervisor", "escalated")
-        self.gave_up, self.due = True, []
-        self.stopping = list(reversed(self.children))
-        self.goes_on(now)
-
-    def goes_on(self, now: float) -> None:
-        """Stop one after the other; then pause."""
-        while self.stopping:
-            other = self.stopping[0]
-            coming = self.model.coming(other.id)
-            if other.id not in self.down and coming != "stopped":
-                return  # it has an event at hand
-            if other.id not in self.down:
-                self.model.expect(other.id, "stopped")
-            other.is_held = True
-            self.down.add(other.id)
-            self.stopping.pop(0)
-        self.model.expect("supervisor", "child_failed")
-        self.due = [(now + self.own_pauses.next(now), None)]
-
-    def passes(self, now: float) -> None:
-        for when, whose in sorted(self.due, key=lambda entry: entry[0]):
-            if when > now:
-                return
-            self.due.remove((when, whose))
-            if whose is None:
-                self.model.expect("supervisor", "restarted")
-                self.gave_up, self.restarts = False, []
-            for child in self.children if whose is None else [whose]:
-                self.start(child)
-            if whose is None:
-                self.model.expect("supervisor", "started")
-
-    def start(self, child: One) -> None:
-        child.incarnation += 1
-        self.model.restarts += 1
-        self.model.expect(child.id, "restarted")
-        self.model.expect(child.id, "started")
-        for timer in child.timers.values():
-            timer.failures = 0
-        child.is_held = False
-        self.down.discard(child.id)

@@ -6,7 +6,7 @@ import os
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 from tests.campaigns.ledger import enter
 from tests.campaigns.p5.against import FIGURES, AgainstModel
@@ -15,10 +15,10 @@ CAMPAIGN = max(1, int(os.environ.get("ACTORFSM_CAMPAIGN", "1")))
 EXAMPLES, STEPS = 300 * CAMPAIGN, 50
 
 
-def campaign(examples: int = EXAMPLES) -> None:
+def campaign(examples: int = EXAMPLES, over: type[RuleBasedStateMachine] = AgainstModel) -> None:
     """Run the campaign; the first disagreement raises. The same examples each time, unless ACTORFSM_CAMPAIGN is set."""
     run_state_machine_as_test(
-        AgainstModel,
+        over,
         settings=settings(
             max_examples=examples,
             stateful_step_count=STEPS,
