@@ -33,7 +33,8 @@ class Record(NamedTuple):
         hook: The guard, hook or body concerned, or None.
         queue_s: Seconds between acceptance and the start of the turn.
         run_s: Seconds from the start of the turn to its outcome.
-        traceparent: The W3C trace context that came with the event, or None.
+        traceparent: The W3C trace context of the span in which the event was handled, if the system is traced;
+            otherwise the one that came with the event, or None.
         error: The exception, for sinks that render it.
         event: The event itself, for sinks that are told to show payloads.
         duplicate: Whether the event was answered from the record.

@@ -72,9 +72,9 @@ class Addressing:
         if event_id is not None:
             envelope.event_id = check_event_id(event_id)
         envelope.causation_id = self._parts.event_id(parent)
-        envelope.headers = parent.headers
+        envelope.headers = inherited = parent.passed_on or parent.headers
         if headers is not None:
-            envelope.headers = self._headers({**(parent.headers or {}), **self._headers(headers)})
+            envelope.headers = self._headers({**(inherited or {}), **self._headers(headers)})
         envelope.correlation_id = (envelope.headers or {}).get("correlation_id") or (
             parent.correlation_id or envelope.causation_id
         )
@@ -85,7 +85,7 @@ class Addressing:
         envelope = Envelope(event, machine_id, self._next_number(), self._time())
         if cause is not None:
             event_id = self._parts.event_id(cause)
-            envelope.causation_id, envelope.headers = event_id, cause.headers
+            envelope.causation_id, envelope.headers = event_id, cause.passed_on or cause.headers
             envelope.correlation_id = cause.correlation_id or event_id
         return envelope
 

@@ -27,7 +27,7 @@ from actorfsm.runtime.turn import CURRENT
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Mapping
 
     from actorfsm.runtime.parts import Parts
     from actorfsm.runtime.turn import Turn
@@ -138,6 +138,11 @@ class Calls:
         else:
             self._enqueue(answer, self._loop)
         return answer
+
+    def carried(self, headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
+        """Return the headers of a call, with the trace context of the thread that makes it."""
+        tracing = self._parts.tracing
+        return headers if tracing is None else tracing.carry(headers)
 
     def _enqueue(self, answer: Answer[Any], loop: asyncio.AbstractEventLoop) -> None:
         self._queue.append(answer)

@@ -64,6 +64,7 @@ class Dispatcher:
         self._in_a_row = parts.limits.events_in_a_row
         self._guarded_pump = parts.guarded(self._pump)
         self._closed = False
+        self._turn = Actor.turn if parts.tracing is None else parts.tracing.turn
         self.inline = inline
         self.workers: dict[asyncio.Task[Any], Context] = {}
 
@@ -251,7 +252,7 @@ class Dispatcher:
                 self._budget -= 1
                 counters.turns_queued += 1
                 try:
-                    if not await actor.turn(envelope):
+                    if not await self._turn(actor, envelope):
                         return
                 except BaseException as error:
                     self._turn_died(actor, envelope, error)
@@ -315,7 +316,7 @@ class Dispatcher:
         context = self._spare or Context()
         self._spare = None
         self._depth += 1
-        turn = actor.turn(envelope)
+        turn = self._turn(actor, envelope)
         asker = asyncio.current_task(self._loop)
         if asker is not None:
             leave_task(self._loop, asker)
@@ -354,7 +355,7 @@ class Dispatcher:
 
     async def _serve(self, actor: Actor, envelope: Envelope) -> None:
         try:
-            goes_on = await actor.turn(envelope)
+            goes_on = await self._turn(actor, envelope)
         except BaseException as error:
             self._turn_died(actor, envelope, error)
             raise
@@ -407,6 +408,8 @@ class Dispatcher:
         del self.workers[task]
         self._parts.keep(task, f"{turn.machine_id}.{'' if turn.step is None else turn.step.name}")
         turn.actor.kind.supervisor.hook_left_behind(turn)
+        if self._parts.tracing is not None:
+            self._parts.tracing.leave_behind(turn.envelope)
         self._parts.threads.leave(turn)
         self._parts.note_change()
 

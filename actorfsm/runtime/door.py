@@ -56,6 +56,8 @@ class Door:
         self._pending_asks = parts.limits.pending_asks
         self._addressing = parts.addressing
         self._admission = parts.admission
+        self._accept = parts.admission.accept if parts.tracing is None else self._accept_traced
+        self._tracing = parts.tracing
         self.check_thread = parts.admission.check_thread
         self.spawning = Spawning(parts)
 
@@ -148,10 +150,14 @@ class Door:
         if counters.pending_asks >= self._pending_asks:
             self._admission.check_room_for_asks(envelope)
         try:
-            self._admission.accept(envelope)
+            self._accept(envelope)
         except ActorFSMError:
             counters.refused += 1
             raise
+
+    def _accept_traced(self, envelope: Envelope) -> None:
+        assert self._tracing is not None  # noqa: S101 -- this is for systems that have a tracer
+        self._tracing.send(self._parts, envelope, self._admission.accept)
 
     async def wait_for_end(self, envelope: Envelope) -> Any:
         """Return the reply to an ask that was begun, or raise its error."""
@@ -177,6 +183,8 @@ class Door:
         finally:
             # An asker that is cancelled gives up the reply; the event keeps its deadline.
             counters.pending_asks -= 1
+            if self._tracing is not None:
+                self._tracing.answered(self._parts, envelope)
         if gave_up:
             waited_s = (envelope.deadline or 0.0) - envelope.accepted_at
             raise AskTimeout(
@@ -238,7 +246,7 @@ class Door:
         """Nobody need look at a receipt, so what was refused is a dead letter too."""
         try:
             self._admission.check_open(envelope.machine_id, envelope.event)
-            self._admission.accept(envelope)
+            self._accept(envelope)
         except (InvalidEvent, WrongThread):
             raise
         except ActorFSMError as error:

@@ -126,6 +126,12 @@ class Envelope:
     """The timer that sent it, if one did."""
     job: Job | None = None
     """The job whose answer it is, if it is one."""
+    span: Any = None
+    """What the tracer keeps of its sending, while somebody waits for the answer."""
+    handling: Any = None
+    """What the tracer keeps of the turn in which it is handled."""
+    passed_on: dict[str, str] | None = None
+    """The headers that what it causes inherits, if a tracer follows it: its own, with the context of its turn."""
     own_depth: int = 0
     """How many events that the machine raised itself led to this one, in a row."""
 

@@ -156,6 +156,9 @@ class Job:
     async def _work(self, run: int, arguments: tuple[Any, ...]) -> None:
         deadline = asyncio.timeout(self._timeout_s)
         assert self._function is not None  # noqa: S101 -- only what is to be given up has none
+        tracing = self.actor.kind.parts.tracing
+        if tracing is not None:
+            tracing.enter(self.origin)
         try:
             async with deadline:
                 result = await self._function(*arguments)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from actorfsm.runtime.registry import Registry
     from actorfsm.runtime.thread_pool import ThreadPool
     from actorfsm.runtime.timer_queue import TimerQueue
+    from actorfsm.runtime.tracing import Tracing
     from actorfsm.runtime.turn import Turn
     from actorfsm.runtime.watches import Watches
     from actorfsm.trace import Record, Sink
@@ -71,6 +72,8 @@ class Parts:
     """Where commits go; None if everything is in memory only."""
     recording: Recording | None = None
     """What writes into the journal; None where there is none."""
+    tracing: Tracing | None = None
+    """What follows events with spans, if anything does."""
     hooks: DurableHooks
     inbox: Inbox | None = None
     """What stores events before they are accepted, likewise."""

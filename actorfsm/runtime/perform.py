@@ -328,6 +328,8 @@ async def run_beside(turn: Turn, step: Step, arguments: tuple[Any, ...]) -> Base
     machine = turn.machine = actor.kind.drafts.open(turn)
     CURRENT.set(turn)
     parts = actor.kind.parts
+    if parts.tracing is not None:
+        parts.tracing.enter(turn.envelope)
     parts.detached[turn] = parts.loop.call_later(
         step.timeout_s + parts.limits.grace_s, leave_detached, turn, context=Context()
     )
@@ -603,7 +605,7 @@ def record_of(  # noqa: PLR0917 -- the columns of a record
     started_at = now if turn is None else turn.started_at
     if turn is not None and new is None:
         old, new = turn.old, turn.new
-    headers = envelope.headers
+    headers = envelope.passed_on or envelope.headers
     event_id = parts.event_id(envelope)
     return Record(
         name,

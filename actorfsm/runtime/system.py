@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from actorfsm.runtime.births import Newborn, SpawnReport
     from actorfsm.runtime.dead_letter import DeadLetter
     from actorfsm.runtime.receipt import Receipt
+    from actorfsm.runtime.tracing import Tracing
     from actorfsm.trace import Sink
 
 __all__ = ["ActorSystem"]
@@ -105,6 +106,7 @@ class ActorSystem(SystemViews, Generic[ServicesT]):
         snapshots: When the image of a machine is stored, and how long entries stay; `SnapshotPolicy()` by default.
             Needs a journal.
         trace: Where records of events go: a sink, several, or None. By default a structlog sink.
+        tracing: What follows events with spans: `actorfsm.integrations.opentelemetry.Tracing()`. None does by default.
         clock: The time of day; the computer's by default.
         random: For ids and jitter; a seeded `random.Random` makes runs repeatable.
         limits: Bounds and deadlines.
@@ -133,6 +135,7 @@ class ActorSystem(SystemViews, Generic[ServicesT]):
         passivation: PassivationPolicy | None = None,
         snapshots: SnapshotPolicy | None = None,
         trace: Sink | Iterable[Sink] | str | None = DEFAULT_TRACE,
+        tracing: Tracing | None = None,
         clock: Clock | None = None,
         random: Random | None = None,
         limits: Limits | None = None,
@@ -167,6 +170,7 @@ class ActorSystem(SystemViews, Generic[ServicesT]):
             on_blocked,
         )
         self._parts.journal = self._journal
+        self._parts.tracing = tracing
         self._parts.registry = Registry(Kind(machine, self._parts) for machine in classes)
         check_system(kind.definition for kind in self._parts.registry.kinds.values())
         for kind in self._parts.registry.kinds.values():

@@ -102,6 +102,8 @@ class ThreadPool:
     ) -> asyncio.Future[Any]:
         name = f"{turn.machine_id}.{'' if turn.step is None else turn.step.name}"
         context = Context()
+        if self._parts.tracing is not None:
+            context.run(self._parts.tracing.enter, turn.envelope)
 
         def in_context() -> tuple[Any, BaseException | None]:
             return context.run(_call, turn, function, arguments)

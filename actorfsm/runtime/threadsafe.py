@@ -48,7 +48,7 @@ class Threadsafe:
         headers: Mapping[str, str] | None = None,
     ) -> Future[ReplyT]:
         """Send an event; the future has its reply, or the error that `ActorSystem.ask` would raise."""
-        event = _own(event)
+        event, headers = _own(event), self._calls.carried(headers)
         return self._calls.submit(
             lambda: self._system.ask(machine_id, event, timeout=timeout, event_id=event_id, headers=headers)
         )
@@ -69,7 +69,7 @@ class Threadsafe:
 
         The callback runs on the event loop, as it does for `ActorSystem.tell`.
         """
-        event = _own(event)
+        event, headers = _own(event), self._calls.carried(headers)
 
         async def told() -> Outcome:
             receipt = self._system.tell(
@@ -99,7 +99,7 @@ class Threadsafe:
         headers: Mapping[str, str] | None = None,
     ) -> Future[ThreadsafeRef[MachineT]]:
         """Create a machine, as `ActorSystem.spawn`; the future has a ref for threads."""
-        data = copy_value(dict(data or {}))
+        data, headers = copy_value(dict(data or {})), self._calls.carried(headers)
 
         async def born() -> ThreadsafeRef[MachineT]:
             await self._system.spawn(machine_class, machine_id, data=data, event_id=event_id, headers=headers)

@@ -171,6 +171,9 @@ class Turn:
         if self.outgoing is None:
             self.outgoing = []
         self.outgoing.append(envelope)
+        tracing = self.actor.kind.parts.tracing
+        if tracing is not None:
+            tracing.tell(self, envelope)
         return receipt
 
     async def ask(

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from actorfsm.runtime.receipt import Receipt
     from actorfsm.runtime.shutdown import Shutdown
     from actorfsm.runtime.snapshots import SnapshotPolicy
+    from actorfsm.runtime.tracing import Tracing
     from actorfsm.runtime.turn import Turn
     from actorfsm.trace import Record, Sink
 
@@ -133,6 +134,7 @@ class SimulatedSystem(ActorSystem[ServicesT], Generic[ServicesT]):
         machines: The machine classes.
         services: What hooks find as `self.services`.
         trace: More sinks, besides the one that keeps everything.
+        tracing: As for `ActorSystem`.
         clock: The time of day; virtual by default.
         random: For ids and jitter; by default seeded as the simulated loop is.
         limits: Bounds and deadlines.
@@ -161,6 +163,7 @@ class SimulatedSystem(ActorSystem[ServicesT], Generic[ServicesT]):
         *machines: type[Machine[Any, Any]],
         services: ServicesT | None = None,
         trace: Iterable[Sink] = (),
+        tracing: Tracing | None = None,
         clock: Clock | None = None,
         random: Random | None = None,
         limits: Limits | None = None,
@@ -186,6 +189,7 @@ class SimulatedSystem(ActorSystem[ServicesT], Generic[ServicesT]):
             *machines,
             services=services,
             trace=(self.trace, *trace),
+            tracing=tracing,
             clock=clock or self.clock,
             random=random or Random(_seed_of_the_loop()),
             limits=limits,
