@@ -63,7 +63,9 @@ class Image:
         """Keep what is postponed; what was postponed before keeps its place."""
         ids = [waiting.event_id for waiting in self.postponed]
         if entry.kind == "postponed":
-            if message.event_id not in ids:
+            if message.event_id in ids:
+                self.postponed[ids.index(message.event_id)] = message  # it was tried once more
+            else:
                 self.postponed.append(message)
         elif message.event_id in ids:
             del self.postponed[ids.index(message.event_id)]

@@ -233,6 +233,8 @@ class DynamicSupervisor:
         self._parts.counters.in_flight -= 1
         actor.mailbox = actor.mailbox or Mailbox()
         actor.mailbox.put_back(envelope)
+        if self._parts.recording is not None:
+            self._parts.recording.tried(actor, envelope)
         self._pause(actor, delay_s)
 
     def try_again(self, turn: Turn, error: ActorFSMError) -> bool:

@@ -168,6 +168,21 @@ class Recording:
             envelope.is_put_aside, envelope.keeps_settlement = True, True
             envelope.promise = None
 
+    def tried(self, actor: Actor, envelope: Envelope) -> None:
+        """Record how often an event has failed that is tried again, so that its attempts are bounded over all lives.
+
+        The machine has it from now on, ahead of newer events, as if it were postponed; its promise stays, so that the
+        next system loads the machine for it. Not so what the journal does not know, an own event, whose place is before
+        all of those, the answer of a job, which is begun again, and what gives birth: there is no machine yet.
+        """
+        promise = envelope.promise
+        if (promise is None and not envelope.is_put_aside) or envelope.own_depth or envelope.job is not None:
+            return
+        if actor.node.parent is not None and not self._parts.dispatcher.is_closed:
+            envelope.promise = None
+            self._add(actor, "postponed", envelope)
+            envelope.promise, envelope.is_put_aside = promise, True
+
     def tells_later(self, actor: Actor, envelope: Envelope) -> bool:
         """Return whether an outcome other than a commit's own waits for the journal before it is told."""
         if _is_recorded(envelope):

@@ -501,7 +501,7 @@ class Recovery:
         arrivals = [
             (self._promised(item, alive), item.kind == "own") if isinstance(item, Pending) else (item, False)
             for item in loading.items
-            if not _is_job(item) and not _is_hook(item)
+            if not _is_job(item) and not _is_hook(item) and not self._is_put_aside(item, alive)
         ]
         if alive is not None:
             self._revive_jobs(alive, loading.items)
@@ -560,6 +560,19 @@ class Recovery:
         envelope.promise = pending.key
         envelope.own_depth = int(pending.note or 0)
         return envelope
+
+    def _is_put_aside(self, item: Item, actor: Actor | None) -> bool:
+        """Return whether the machine has a promised event already, since it failed there: its outcome settles that."""
+        if actor is None or actor.mailbox is None or not isinstance(item, Pending):
+            return False
+        for envelope in actor.mailbox.released or ():
+            if (
+                envelope.event_id == item.message.event_id
+                and self._promised(item, actor).event == envelope.event
+            ):
+                envelope.promise = item.key
+                return True
+        return False
 
     def _settle_in(self, actor: Actor, own: list[Envelope], arriving: list[Envelope]) -> None:
         parts, track = self._parts, actor.track
