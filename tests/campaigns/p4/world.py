@@ -30,6 +30,7 @@ from actorfsm.testing import SimulatedSystem
 from actorfsm.testing.loop import simulate
 from tests.campaigns.disk.power import Disk, lines_of
 from tests.campaigns.disk.shim import Action, Control
+from tests.campaigns.disk.verify import verified
 from tests.campaigns.p3.machines import Desk, Free, Hold, Ledger, Pay, Till
 from tests.campaigns.p3.oracle import Notes, judge
 from tests.campaigns.p4.faults import Fault
@@ -306,7 +307,7 @@ class World:
         self._judge(left / "journal.db", f"{when}, if the power had failed")
 
     def _judge(self, file: Path, when: str) -> None:
-        found = judge(file, self.notes)
+        found = judge(file, self.notes) or verified(file)
         self.broken += [f"{when}: {one}" for one in found]
         self.notes.errors.clear()
         if file.exists() and not found:
