@@ -9,6 +9,7 @@ from json import JSONDecodeError
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import TypeAdapter
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import from_json
 from typing_extensions import TypeVar
 
@@ -64,6 +65,7 @@ _REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
     }.items()
 }
 _MACHINE_ID: Final = Path(alias="id", pattern=MACHINE_ID_PATTERN, description="the machine's id")
+_Word = str | SkipJsonSchema[None]
 _WORD: Final = {"pattern": r"^[!-~]([ -~]{0,198}[!-~])?$"}
 
 
@@ -209,14 +211,14 @@ def router(
 def _address(
     request: Request,
     _key: Annotated[
-        str | None,
+        _Word,
         Header(
             alias="Idempotency-Key",
             description="the event's id: it is applied once, and a repetition gets the same answer",
             json_schema_extra=_WORD,
         ),
     ] = None,
-    _request_id: Annotated[str | None, Header(alias="X-Request-ID", json_schema_extra=_WORD)] = None,
+    _request_id: Annotated[_Word, Header(alias="X-Request-ID", json_schema_extra=_WORD)] = None,
 ) -> EventAddress:
     return address_of(request.headers)
 

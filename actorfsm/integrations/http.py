@@ -100,7 +100,7 @@ RULES: Final[Mapping[type[ActorFSMError], Rule]] = {
     errors.JournalLocked: _HELD,
     errors.JournalUnusable: _HELD,
     errors.JournalCorrupt: _HELD,
-    errors.JournalError: _HELD,
+    errors.JournalError: Rule(HTTPStatus.SERVICE_UNAVAILABLE, outcome="unknown"),
     # Mistakes in the program.
     errors.HookFailed: _OURS,
     errors.SchemaMismatch: _OURS,
@@ -186,7 +186,7 @@ def problem_of(error: ActorFSMError, systems: Iterable[ActorSystem[Any]] = ()) -
     detail = str(error)
     if rule is _OURS:
         _LOG.error("%s: answered %d", type(error).__name__, rule.status, exc_info=error)
-        detail = "a fault of the service, which its log tells; the event changed nothing"
+        detail = "a fault of the service, which its log tells"
     says: dict[str, Any] = {}
     if isinstance(error, Unhandled):
         says = {"state": _name(error.state), "allowed": list(error.allowed), "guards": list(error.guards)}

@@ -85,6 +85,11 @@ class Streams:
             found = cls._of[system] = cls()
         return found
 
+    @property
+    def readers(self) -> int:
+        """How many streams there are."""
+        return sum(map(len, self._ears.values()))
+
     def close(self) -> None:
         """End all streams; there will be no others."""
         self.closed = True

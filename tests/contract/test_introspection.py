@@ -39,6 +39,7 @@ from tests.contract.lamp import (
     Birth,
     Count,
     Later,
+    Reset,
     State,
     Stubborn,
     Switch,
@@ -897,5 +898,43 @@ def test_the_last_failure_of_a_machine_is_kept_for_whoever_wants_to_repeat_it(
             assert crash.data == {"count": 0, "seen": ()}
             with pytest.raises(NoSuchMachine):
                 system.last_crash("nobody")
+
+    sim(scenario, seeds=range(1))
+
+
+def test_a_system_says_its_classes_the_class_of_a_machine_and_where_commits_go(
+    sim: Callable[..., None],
+) -> None:
+    async def scenario() -> None:
+        lamp_class = lamp_of(Style.ASYNC)
+        async with INLINE.system(lamp_class, services=Script()) as system:
+            assert (system.machine_classes, system.journal) == ((lamp_class,), None)
+            with pytest.raises(NoSuchMachine):
+                system.class_of("lamp")
+            await system.spawn(lamp_class, "lamp")
+            assert system.class_of("lamp") is lamp_class
+
+    sim(scenario, seeds=range(1))
+
+
+@pytest.mark.rule("C30")
+def test_a_listener_hears_every_record_from_when_it_comes_until_it_goes(sim: Callable[..., None]) -> None:
+    async def scenario() -> None:
+        lamp_class = lamp_of(Style.ASYNC)
+        async with INLINE.system(lamp_class, services=Script()) as system:
+            lamp = await system.spawn(lamp_class, "lamp")
+            first: list[str] = []
+            second: list[str] = []
+            end_first = system.listen(lambda record: first.append(record.event_type))
+            await lamp.ask(Switch(n=1))
+            end_second = system.listen(lambda record: second.append(record.event_type))
+            await lamp.ask(Count())
+            end_first()
+            end_first()
+            await lamp.ask(Reset())
+            end_second()
+            await lamp.ask(Count())
+            assert first == ["Switch", "Count"]
+            assert second == ["Count", "Reset"]
 
     sim(scenario, seeds=range(1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from actorfsm import ActorSystem
 
-__all__ = ["SERVERS", "Served", "with_aiohttp", "with_fastapi"]
+__all__ = ["SERVERS", "Served", "fastapi_app", "listening_socket", "until", "with_aiohttp", "with_fastapi"]
 
 HEARTBEAT_S = 0.05
 
@@ -45,11 +46,23 @@ class Served:
         self.stopped = asyncio.Event()
 
 
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until something is so; a server in the same process has its turn meanwhile."""
+    while not condition():  # noqa: ASYNC110 -- what others do is told in no other way
+        await asyncio.sleep(0.001)
+
+
 def fastapi_app(make: Callable[[], ActorSystem[Any]]) -> FastAPI:
     app = FastAPI(lifespan=on_fastapi.lifespan(make), exception_handlers=on_fastapi.PROBLEMS)
-    app.include_router(on_fastapi.router(Order, heartbeat_s=HEARTBEAT_S), prefix="/orders")
-    app.include_router(on_fastapi.router(Device, heartbeat_s=HEARTBEAT_S), prefix="/devices")
+    app.include_router(_router(Order), prefix="/orders")
+    app.include_router(_router(Device), prefix="/devices")
     return app
+
+
+@cache
+def _router(machine_class: Any) -> Any:
+    """A router is made once: it is what takes FastAPI long."""
+    return on_fastapi.router(machine_class, heartbeat_s=HEARTBEAT_S)
 
 
 def aiohttp_app(make: Callable[[], ActorSystem[Any]]) -> web.Application:
@@ -60,7 +73,7 @@ def aiohttp_app(make: Callable[[], ActorSystem[Any]]) -> web.Application:
     return app
 
 
-def _listening() -> socket.socket:
+def listening_socket() -> socket.socket:
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     return listening
@@ -78,10 +91,9 @@ async def with_fastapi(
         return made[0]
 
     server = uvicorn.Server(uvicorn.Config(fastapi_app(make), log_level="error", lifespan="on"))
-    with _listening() as listening:
+    with listening_socket() as listening:
         running = asyncio.ensure_future(server.serve([listening]))
-        while not server.started:  # noqa: ASYNC110 -- uvicorn tells it in no other way
-            await asyncio.sleep(0.001)
+        await until(lambda: server.started)
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
 
         def stop() -> None:
@@ -106,7 +118,7 @@ async def with_aiohttp(
     runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=20)
     await runner.setup()
     ending: list[asyncio.Future[Any]] = []
-    with _listening() as listening:
+    with listening_socket() as listening:
         await web.SockSite(runner, listening).start()
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
 
