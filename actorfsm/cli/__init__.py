@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _OF_THE_EXTRA: Final = {
+    "run": "run a system, and feed it from a file or stream of events",
     "verify": "prove that a journal is as it was written, or name what is not",
     "ls": "count the machines of a journal by class and state, or list them",
     "history": "tell what happened to a machine",

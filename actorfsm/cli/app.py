@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from actorfsm.cli import dead, diagram, export, history, journal, ls, verify
+from actorfsm.cli import dead, diagram, export, history, journal, ls, run as run_command, verify
 from actorfsm.errors import ActorFSMError
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ __all__ = ["run"]
 app = typer.Typer(
     name="actorfsm", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
 )
+app.command("run")(run_command.run)
 app.command("verify")(verify.verify)
 app.command("ls")(ls.ls)
 app.command("history")(history.history)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 import typer
 
@@ -13,12 +13,17 @@ from actorfsm.cli.output import Progress, json_line, print_json, table
 from actorfsm.shown import shown
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from actorfsm.journal.entry import Head
     from actorfsm.journal.protocol import Journal
 
-__all__ = ["ls"]
+__all__ = ["Counts", "counted", "ls", "rows_of", "tell"]
+
+Counts: TypeAlias = "Counter[tuple[str, str, str]]"
+"""Numbers of machines by class, status and state."""
+
+_COLUMNS: Final = ("class", "status", "state", "machines")
 
 
 def ls(
@@ -38,24 +43,40 @@ def ls(
         waited_for(_list(journal, chosen, as_json=as_json))
         return
     counts = waited_for(_count(journal, chosen))
-    names = ("class", "status", "state", "machines")
-    rows = [(*key, count) for key, count in sorted(counts.items())]
     if as_json:
-        print_json([dict(zip(names, row, strict=True)) for row in rows])
+        print_json(rows_of(counts))
     else:
-        table(names, [(*row[:3], f"{row[3]:,}") for row in rows])
+        tell(counts)
 
 
-async def _count(address: str, chosen: dict[str, Any]) -> Counter[tuple[str, str, str]]:
-    counts: Counter[tuple[str, str, str]] = Counter()
+def rows_of(counts: Counts) -> list[dict[str, Any]]:
+    """Return counts of machines as values that JSON can say."""
+    return [dict(zip(_COLUMNS, (*key, count), strict=True)) for key, count in sorted(counts.items())]
+
+
+def tell(counts: Counts) -> None:
+    """Print counts of machines as a table."""
+    table(_COLUMNS, [(*key, f"{count:,}") for key, count in sorted(counts.items())])
+
+
+async def _count(address: str, chosen: dict[str, Any]) -> Counts:
     progress = Progress("machines")
     async with opened_to_read(address) as journal:
-        number = 0
-        async for head in _heads(journal, chosen):
-            counts[head.machine, head.status, ", ".join(head.state)] += 1
-            number += 1
-            progress(number)
+        counts = await counted(journal, chosen, progress)
     progress.end()
+    return counts
+
+
+async def counted(
+    journal: Journal, chosen: dict[str, Any], progress: Callable[[int], None] = lambda _count: None
+) -> Counts:
+    """Count the machines of a journal by class, status and state."""
+    counts: Counts = Counter()
+    number = 0
+    async for head in _heads(journal, chosen):
+        counts[head.machine, head.status, ", ".join(head.state)] += 1
+        number += 1
+        progress(number)
     return counts
 
 

@@ -6,6 +6,7 @@ does not fit. A trimmed entry keeps the hash of its body, and so is still a link
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
@@ -49,6 +50,7 @@ __all__ = [
     "encode_image",
     "encode_pending",
     "encode_timer",
+    "event_id_of",
     "fingerprint_of",
     "hash_of",
     "is_link",
@@ -233,6 +235,28 @@ def used_before(machine_id: str, event_id: str) -> EventIdUsed:
     return EventIdUsed(
         f"event id {event_id!r} was applied to {machine_id} before, or waits for it", machine_id=machine_id
     )
+
+
+def event_id_of(row: Row, begin: str = "") -> str | None:
+    """Return the event id of an entry as it is stored, nothing checked; None if it has none, or was trimmed.
+
+    Args:
+        row: The entry.
+        begin: Only of ids that begin like this: others may be left out, which is quicker.
+    """
+    if row.concluded_id is not None:
+        return row.concluded_id
+    if row.body is None or json.dumps(begin, ensure_ascii=False)[1:-1] not in row.body:
+        return None
+    try:
+        event_id: str | None = json.loads(row.body)["message"]["event_id"]
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+    ):  # a birth without an event; or damaged, which is for others to tell
+        return None
+    return event_id
 
 
 def is_row_of(row: Row, entry: Entry) -> bool:

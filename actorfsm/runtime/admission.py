@@ -165,7 +165,8 @@ class Admission:
         if recovery is None:
             return False
         check_is_event(envelope.event, check_machine_id(envelope.machine_id))
-        return recovery.takes(envelope) or (inbox is not None and inbox.follows(envelope))
+        # One that is being stored is before whatever comes: were this one loaded for now, it would find nobody.
+        return (inbox is not None and inbox.follows(envelope)) or recovery.takes(envelope)
 
     def _kind_to_be_born(self, envelope: Envelope) -> Kind:
         """Return the class of which an event gives birth to a machine.

@@ -190,6 +190,11 @@ class Dispatcher:
 
     # -- turns --------------------------------------------------------------------------------------------------
 
+    @property
+    def at_work(self) -> int:
+        """How many machines have something to handle now."""
+        return len(self._ready) + len(self.workers)
+
     def make_ready(self, actor: Actor) -> None:
         """Let a machine have its turn."""
         actor.status = READY

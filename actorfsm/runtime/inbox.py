@@ -197,6 +197,10 @@ class Inbox:
             perform.settle(actor, envelope, "expired", actor.node.member, None, error=error)
         return True
 
+    def waiting(self, machine_id: str) -> int:
+        """How many events for a machine are on their way."""
+        return len(self._lanes.get(machine_id, ()))
+
     @property
     def is_empty(self) -> bool:
         """Whether nothing is on its way."""

@@ -149,6 +149,10 @@ class Recovery:
         """How many machines are being loaded."""
         return len(self._loading)
 
+    def is_loading(self, machine_id: str) -> bool:
+        """Return whether a machine is being loaded."""
+        return machine_id in self._loading
+
     # -- events for machines that are not in memory ---------------------------------------------------------------
 
     def takes(self, envelope: Envelope) -> bool:

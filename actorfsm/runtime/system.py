@@ -54,6 +54,7 @@ from actorfsm.runtime.recording import Recording
 from actorfsm.runtime.recovery import Recovery
 from actorfsm.runtime.ref import Ref
 from actorfsm.runtime.registry import Registry
+from actorfsm.runtime.room import wait_for_room
 from actorfsm.runtime.shutdown import Shutdown, StopReport
 from actorfsm.runtime.snapshots import SnapshotPolicy
 from actorfsm.runtime.supervisor import DidNotStart
@@ -147,6 +148,25 @@ class ActorSystem(SystemViews, Generic[ServicesT]):
         strategy: Strategy = Strategy.ONE_FOR_ONE,
         root: RestartPolicy | None = None,
     ) -> None:
+        children, sinks = tuple(children), _sinks(trace)
+        self._made_with: dict[str, Any] = {
+            "services": services,
+            "durability": durability,
+            "passivation": passivation,
+            "snapshots": snapshots,
+            "trace": sinks,
+            "clock": clock,
+            "random": random,
+            "limits": limits,
+            "inline": inline,
+            "on_quarantine": on_quarantine,
+            "on_dead_letter": on_dead_letter,
+            "on_blocked": on_blocked,
+            "children": children,
+            "strategy": strategy,
+            "root": root,
+        }
+        self._given = machines
         self._journal = None if journal is None else journal_at(journal, durability=durability)
         self._passivation = _checked("passivation", PassivationPolicy, passivation, self._journal)
         self._snapshots = _checked("snapshots", SnapshotPolicy, snapshots, self._journal)
@@ -164,7 +184,7 @@ class ActorSystem(SystemViews, Generic[ServicesT]):
             EventIds(random),
             services,
             limits or Limits(),
-            _sinks(trace),
+            sinks,
             on_quarantine,
             on_dead_letter,
             on_blocked,
@@ -191,11 +211,21 @@ class ActorSystem(SystemViews, Generic[ServicesT]):
         self.report: StopReport | None = None
         """How the system stopped, once it has."""
 
+    def with_journal(self, journal: str | PathLike[str] | Journal | None) -> ActorSystem[ServicesT]:
+        """Return a system that is made like this one and was not started, with another journal, or none.
+
+        For programs that get a system from elsewhere and say where it is kept, as `actorfsm run --journal` does.
+
+        Raises:
+            DefinitionError, Unsupported: As for `ActorSystem`.
+        """
+        return ActorSystem(*self._given, journal=journal, **self._made_with)
+
     # -- life ---------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> ActorSystem[ServicesT]:
         """Start the system on the running event loop."""
-        if self._door is not None or self.report is not None:
+        if self.is_started:
             raise SystemStopping("a system is started once; make a new one")
         parts = self._parts
         if self._journal is not None:
@@ -584,6 +614,19 @@ class ActorSystem(SystemViews, Generic[ServicesT]):
             timeout=timeout,
             durable=durable,
         )
+
+    async def wait_for_room(self, machine_id: str) -> None:
+        """Wait until a machine has room for one more event, and not too many others are at work.
+
+        For programs that read events from somewhere, faster than machines handle them: they `tell` after that and are
+        not refused with `MailboxFull`, unless others send too. A machine that is being loaded is waited for. Not for
+        hooks. It returns at once when the system stops.
+
+        Raises:
+            WrongThread: Called from another thread than the event loop's.
+        """
+        self._started().check_thread("wait_for_room was called")
+        await wait_for_room(self._parts, machine_id)
 
     def replay(self, letter: DeadLetter) -> Receipt:
         """Send a dead letter once more, and take it off the list; if it is refused again, it comes back as a new one.

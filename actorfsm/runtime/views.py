@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from actorfsm.runtime.inspection import Inspection
     from actorfsm.runtime.kind import Kind
     from actorfsm.runtime.parts import Parts
+    from actorfsm.runtime.shutdown import StopReport
     from actorfsm.runtime.supervisor import LiveSupervisor
     from actorfsm.runtime.transitions import TransitionEntry
     from actorfsm.runtime.tree import TreeNode
@@ -42,6 +43,12 @@ class SystemViews:
     _door: Door | None
     _journal: Journal | None
     _root: LiveSupervisor
+    report: StopReport | None
+
+    @property
+    def is_started(self) -> bool:
+        """Whether it was started, even if it has ended: a system is started once."""
+        return self._door is not None or self.report is not None
 
     @property
     def journal(self) -> Journal | None:

@@ -10,8 +10,9 @@ from actorfsm.journal.memory import MemoryJournal
 
 if TYPE_CHECKING:
     from actorfsm.journal.entry import Batch
+    from actorfsm.journal.protocol import Stored
 
-__all__ = ["Slow", "SlowToSay", "Unsure"]
+__all__ = ["Slow", "SlowToLoad", "SlowToSay", "Unsure"]
 
 
 class Unsure(MemoryJournal):
@@ -56,6 +57,16 @@ class SlowToSay(Unsure):
         takes_s = self.takes_s if self.dead_take_s is None or not batch.dead else self.dead_take_s
         loop.call_later(takes_s, _pass_on, super().append(batch), answer)
         return answer
+
+
+class SlowToLoad(MemoryJournal):
+    """Needs `takes_s` to find a machine."""
+
+    takes_s = 1.0
+
+    async def load(self, machine_id: str) -> Stored | None:
+        await asyncio.sleep(self.takes_s)
+        return await super().load(machine_id)
 
 
 def _pass_on(done: asyncio.Future[None], answer: asyncio.Future[None]) -> None:

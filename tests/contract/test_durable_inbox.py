@@ -30,7 +30,7 @@ from actorfsm.errors import InvalidData, JournalFull
 from actorfsm.journal.memory import MemoryJournal, MemoryStore
 from actorfsm.testing import SimulatedSystem
 from tests.contract.durable import Lives, Note, Order, Pay, hold, in_memory, lives_on_every_journal
-from tests.contract.slow_journals import SlowToSay
+from tests.contract.slow_journals import SlowToLoad, SlowToSay
 
 __all__ = ["lives_on_every_journal"]
 SEEDS = range(2)
@@ -444,6 +444,25 @@ def test_what_is_told_durably_behind_the_event_that_gives_birth_is_stored_too(
             entries = await _reader(store).entries("box")
             assert [entry.kind for entry in entries] == ["committed", "committed", "unhandled"]
             assert [bool(entry.settles) for entry in entries] == [True, True, True]
+
+    sim(scenario, seeds=SEEDS)
+
+
+@pytest.mark.rule("C7", "C23")
+@pytest.mark.parametrize("pause_s", [0.0, 0.5, 1.0, 1.5])
+def test_what_is_sent_while_the_event_that_gives_birth_is_looked_up_and_stored_waits_behind_it(
+    pause_s: float, sim: Callable[..., None]
+) -> None:
+    async def scenario() -> None:
+        journal = SlowToLoad()
+        async with SimulatedSystem(Box, journal=journal) as system:
+            receipts = [system.tell("new", Open(text="x"))]
+            for text in "12":
+                await asyncio.sleep(pause_s)
+                receipts.append(system.tell("new", Post(text=text), durable=text != "2"))
+            assert [(await receipt).kind for receipt in receipts] == ["committed"] * 3
+            assert system.snapshot("new").data["texts"] == ("1", "2")
+            assert not journal.store.dead
 
     sim(scenario, seeds=SEEDS)
 
