@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import Callable
 
+    from actorfsm.journal.entry import Entry
     from actorfsm.journal.protocol import Journal
     from actorfsm.runtime.envelope import Envelope
     from actorfsm.runtime.parts import Parts
@@ -59,8 +60,12 @@ class JournalWriter:
         lines = list(track.lines)
         track.lines.clear()
         self._in_flight[machine_id] = lines
+        last = track.last
         for seq, line in enumerate(lines, track.seq + 1):
             line.entry.seq = seq
+            if line.follows_commit and last is not None:
+                _goes_on(line.entry, last)
+            last = line.entry
         image = lines[-1].image
         if image is not None:
             image.seq = lines[-1].entry.seq
@@ -118,7 +123,8 @@ class JournalWriter:
         track.is_writing = False
         self._in_flight.pop(machine_id, None)
         if error is None:
-            track.seq = lines[-1].entry.seq
+            track.last = lines[-1].entry
+            track.seq = track.last.seq
             self._snapshots.follow(machine_id, track, lines[-1])
         else:
             # What is no commit has happened all the same: it is tried again, before whatever comes next.
@@ -242,6 +248,12 @@ class JournalWriter:
             tell(unknown)
         self._loose.clear()
         return waiting
+
+
+def _goes_on(entry: Entry, last: Entry) -> None:
+    """Let an entry that is no commit go on where the last one has led to: a commit was on its way when it was made."""
+    entry.source = entry.target = last.target
+    entry.commits = last.commits
 
 
 def _tell(line: Line, error: JournalError | None) -> None:

@@ -147,7 +147,7 @@ class Recording:
         track.lines.append(Line(entry, answer=answer, envelope=turn.envelope, image=image))
         status_before, track.status = track.status, entry.status
         was_outdated, track.is_outdated = track.is_outdated, False
-        turn.is_committing = True
+        turn.is_committing = track.is_committing = True
         try:
             self.writer.write(actor.id, track)
             await to_the_end(answer)
@@ -155,7 +155,7 @@ class Recording:
             track.status, track.is_outdated = status_before, was_outdated
             raise perform.NotWritten(error) from None
         finally:
-            turn.is_committing = False
+            turn.is_committing = track.is_committing = False
         track.timers = {name: (timer, timer.failures) for name, timer in table.items()}
         track.follow(entry)
 
@@ -330,7 +330,7 @@ class Recording:
         track.is_outdated = False
         track.timers = {name: (timer, timer.failures) for name, timer in table.items()}
         track.follow(entry)
-        track.lines.append(Line(entry, dead, telling=telling))
+        track.lines.append(Line(entry, dead, telling=telling, follows_commit=track.is_committing))
         self.writer.write(actor.id, track)
 
     def _track(self, actor: Actor) -> Track:

@@ -68,7 +68,7 @@ class Telling:
 class Line:
     """An entry on its way: the turn of a commit waits for its answer, another outcome is told when it is stored."""
 
-    __slots__ = ("answer", "dead", "entry", "envelope", "image", "telling")
+    __slots__ = ("answer", "dead", "entry", "envelope", "follows_commit", "image", "telling")
 
     def __init__(
         self,
@@ -79,8 +79,10 @@ class Line:
         telling: Telling | None = None,
         *,
         image: Image | None = None,
+        follows_commit: bool = False,
     ) -> None:
         self.entry = entry
+        self.follows_commit = follows_commit
         self.image = image
         self.dead = dead
         self.answer = answer
@@ -95,6 +97,7 @@ class Track:
         seq: Number of its last entry that is stored.
         snapshot_seq: Number of the entry that its last snapshot shows; 0 if there is none.
         status: As its last entry in the line has it.
+        last: The last entry that was stored in this life of the system.
         jobs: The keys of its jobs that are promised.
         timers: Its timers as that entry leaves them: each with how often it had failed.
         timers_given_up: Names of stored timers that the code of today does not have: they end with each entry, which
@@ -104,6 +107,7 @@ class Track:
         telling: What is told when the last of them is stored that has something to tell.
         is_outdated: Whether state and data are stored in an older schema version: the next entry has them anew, because
             those of two versions do not go together.
+        is_committing: Whether a commit is on its way: what befalls the machine meanwhile is stored after it.
         is_writing: Whether a batch of it is on its way.
         is_left: Whether the machine is given up, so that its end is not stored.
         knows_all_ids: Whether all event ids that were applied to it are in memory.
@@ -111,11 +115,13 @@ class Track:
 
     __slots__ = (
         *(
+            "is_committing",
             "is_left",
             "is_outdated",
             "is_writing",
             "jobs",
             "knows_all_ids",
+            "last",
             "lines",
             "seq",
             "snapshot_seq",
@@ -138,6 +144,8 @@ class Track:
         self.telling: Telling | None = None
         self.is_outdated = False
         self.is_writing = False
+        self.is_committing = False
+        self.last: Entry | None = None
         self.is_left = False
         self.knows_all_ids = knows_all_ids
 
