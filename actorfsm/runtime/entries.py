@@ -79,14 +79,7 @@ class Entries:
         values = self._values[actor.kind]
         old = (choice.source.name,) if choice.source.parent is not None else ()
         target = (choice.target.name,)
-        promises = [self._promise(own, "own") for own in turn.own_events or ()]
-        if envelope.reply_to is not None:
-            ended = Settlement("committed", choice.source.member, choice.new, reply, None, "", actor.seq + 1)
-            promises.append(self.promised_outcome(envelope, ended, actor))
-        promises += [self._promise(sent, "event") for sent in turn.outgoing or ()]
-        begun, settled = self._jobs(turn, choice, track, is_over=_is_over(turn))
-        promises += begun
-        promises += [self._hook(turn, choice, step) for step in choice.detached if step.durable]
+        promises, settled = self._promises(turn, choice, track, reply)
         answer = None
         if envelope.has_own_id:
             answer = Answer(
@@ -101,7 +94,9 @@ class Entries:
             status = "stopped"
         elif actor.rare is not None and actor.rare.suspended:
             status = "suspended"  # while it handled the event
-        watching = self._watching(turn)
+        watching: dict[str, bool] = {}
+        if turn.watching or isinstance(envelope.event, Terminated):
+            watching = self._watching(turn)
         if status == "stopped" or choice.is_birth:
             watching = {**dict.fromkeys(track.watches, False), **({} if status == "stopped" else watching)}
         timers_set, timers_ended = self._timers(
@@ -126,11 +121,28 @@ class Entries:
             answer=answer,
             timers_set=timers_set,
             timers_ended=timers_ended,
-            promises=tuple(promises),
+            promises=promises,
             settles=settled,
-            watches=tuple(watched for watched, begins in watching.items() if begins),
-            unwatches=tuple(watched for watched, begins in watching.items() if not begins),
+            watches=tuple([watched for watched, begins in watching.items() if begins]),
+            unwatches=tuple([watched for watched, begins in watching.items() if not begins]),
         )
+
+    def _promises(
+        self, turn: Turn, choice: Transition, track: Track, reply: Any
+    ) -> tuple[tuple[Pending, ...], tuple[str, ...]]:
+        """Return what a commit promises, and the keys of what it settles."""
+        actor, envelope = turn.actor, turn.envelope
+        begun, settled = self._jobs(turn, choice, track, is_over=_is_over(turn))
+        if not (begun or choice.detached or turn.own_events or turn.outgoing or envelope.reply_to):
+            return (), settled
+        promises = [self._promise(own, "own") for own in turn.own_events or ()]
+        if envelope.reply_to is not None:
+            ended = Settlement("committed", choice.source.member, choice.new, reply, None, "", actor.seq + 1)
+            promises.append(self.promised_outcome(envelope, ended, actor))
+        promises += [self._promise(sent, "event") for sent in turn.outgoing or ()]
+        promises += begun
+        promises += [self._hook(turn, choice, step) for step in choice.detached if step.durable]
+        return tuple(promises), settled
 
     def _jobs(
         self, turn: Turn, choice: Transition, track: Track, *, is_over: bool
@@ -216,7 +228,7 @@ class Entries:
             event_id=self._parts.event_id(envelope),
             causation_id=envelope.causation_id,
             correlation_id=envelope.correlation_id,
-            headers=tuple((envelope.headers or {}).items()),
+            headers=tuple(envelope.headers.items()) if envelope.headers else (),
             reply_to=envelope.reply_to,
             attempt=envelope.attempt,
             has_own_id=envelope.has_own_id,

@@ -50,6 +50,8 @@ class JournalWriter:
         self.unsure: Final[set[str]] = set()
         """The machines of which nobody knows what became of their last commit."""
         self.is_closing = False
+        self._context = Context()
+        self._guarded = parts.guarded(self._written)
 
     def write(self, machine_id: str, track: Track) -> None:
         """Hand in what waits in the line of a machine, unless something of it is on its way."""
@@ -75,8 +77,9 @@ class JournalWriter:
             images=() if image is None else (image,),
         )
         future = self._journal.append(batch)
-        written = self._parts.guarded(self._written)
-        future.add_done_callback(partial(written, machine_id, track, lines, batch), context=Context())
+        future.add_done_callback(
+            partial(self._guarded, machine_id, track, lines, batch), context=self._context
+        )
 
     def _written(
         self, machine_id: str, track: Track, lines: list[Line], batch: Batch, future: Future[None]
@@ -260,12 +263,8 @@ def _tell(line: Line, error: JournalError | None) -> None:
     """Tell how a line's batch ended: a commit either way, another outcome once it is stored."""
     if error is None and line.telling is not None:
         line.telling(None)
-    answer = line.answer
-    if answer is not None and not answer.done():
-        if error is None:
-            answer.set_result(None)
-        else:
-            answer.set_exception(error)
+    if line.answer is not None:
+        line.answer.say(error)
 
 
 def _tell_unknown(envelope: Envelope, error: OutcomeUnknown) -> None:

@@ -25,11 +25,10 @@ from actorfsm.runtime.envelope import Settlement
 from actorfsm.runtime.journal_writer import JournalWriter
 from actorfsm.runtime.reply import refused_with
 from actorfsm.runtime.snapshots import SnapshotPolicy, Snapshots
-from actorfsm.runtime.tasks import start_task, to_the_end
+from actorfsm.runtime.tasks import Verdict, start_task, to_the_end
 from actorfsm.runtime.track import Line, Telling, Track
 
 if TYPE_CHECKING:
-    from asyncio import Future
     from collections.abc import Callable, Iterable
 
     from actorfsm.event import OutcomeKind
@@ -143,20 +142,21 @@ class Recording:
         entry = self.entries.of_commit(turn, choice, data, reply, track, restates=restates)
         image = self._snapshots.image_after(entry, track) if restates else None
         table = {} if entry.status == "stopped" else turn.timers
-        answer: Future[None] = self._parts.loop.create_future()
+        answer = Verdict()
         track.lines.append(Line(entry, answer=answer, envelope=turn.envelope, image=image))
         status_before, track.status = track.status, entry.status
         was_outdated, track.is_outdated = track.is_outdated, False
         turn.is_committing = track.is_committing = True
         try:
             self.writer.write(actor.id, track)
-            await to_the_end(answer)
+            await answer.heard(self._parts.loop)
         except JournalError as error:
             track.status, track.is_outdated = status_before, was_outdated
             raise perform.NotWritten(error) from None
         finally:
             turn.is_committing = track.is_committing = False
-        track.timers = {name: (timer, timer.failures) for name, timer in table.items()}
+        if table or track.timers:
+            track.timers = {name: (timer, timer.failures) for name, timer in table.items()}
         track.follow(entry)
 
     # -- what is recorded without a commit ------------------------------------------------------------------------

@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["EAGER", "TaskWatch", "enter_task", "leave_task", "start_eagerly", "start_task", "to_the_end"]
+__all__ = [
+    "EAGER",
+    "TaskWatch",
+    "Verdict",
+    "enter_task",
+    "leave_task",
+    "start_eagerly",
+    "start_task",
+    "to_the_end",
+]
 
 EAGER: Final = sys.version_info >= (3, 12)
 """Whether a task can run up to its first suspension where it is made."""
@@ -59,11 +68,54 @@ async def to_the_end(future: asyncio.Future[T]) -> T:
                 cancelled = error
         except Exception:  # noqa: BLE001 -- what the future says, which is raised below
             break
+    if cancelled is not None:
+        _cancel_again(cancelled)
+    return future.result()
+
+
+def _cancel_again(cancelled: asyncio.CancelledError) -> None:
     task = asyncio.current_task()
-    if cancelled is not None and task is not None:
+    if task is not None:
         task.uncancel()  # it was counted when it came
         task.cancel(*cancelled.args)
-    return future.result()
+
+
+class Verdict:
+    """What is said once, to one task that waits for it to the end: as `to_the_end`, without a shield around it."""
+
+    __slots__ = ("_error", "_is_known", "_waiter")
+
+    def __init__(self) -> None:
+        self._error: Exception | None = None
+        self._is_known = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def say(self, error: Exception | None) -> None:
+        """Say that it went well, or why not; what is said after that does not count."""
+        if self._is_known:
+            return
+        self._is_known, self._error = True, error
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def heard(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait for it, however often the current task is cancelled meanwhile; it meets that at its next await.
+
+        Raises:
+            Exception: What was said.
+        """
+        cancelled: asyncio.CancelledError | None = None
+        while not self._is_known:
+            self._waiter = loop.create_future()  # a cancellation ends the one before
+            try:
+                await self._waiter
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            _cancel_again(cancelled)
+        if self._error is not None:
+            raise self._error
 
 
 class TaskWatch:

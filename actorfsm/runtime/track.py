@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from asyncio import Future
     from collections.abc import Callable
 
     from actorfsm.errors import JournalError
     from actorfsm.journal.entry import DeadMessage, Entry, Status
     from actorfsm.journal.image import Image
     from actorfsm.runtime.envelope import Envelope
+    from actorfsm.runtime.tasks import Verdict
     from actorfsm.runtime.timers import Timer
 
 __all__ = ["NOT_STORED", "Line", "Telling", "Track", "microseconds", "time_of_day"]
@@ -74,7 +74,7 @@ class Line:
         self,
         entry: Entry,
         dead: tuple[DeadMessage, ...] = (),
-        answer: Future[None] | None = None,
+        answer: Verdict | None = None,
         envelope: Envelope | None = None,
         telling: Telling | None = None,
         *,
@@ -156,6 +156,8 @@ class Track:
 
     def follow(self, entry: Entry) -> None:
         """Take over what an entry says of the machine's jobs, and of the ids that it watches."""
+        if not (entry.settles or entry.promises or entry.unwatches or entry.watches):
+            return
         for key in entry.settles:
             self.jobs.pop(key, None)
         self.jobs.update((pending.key, None) for pending in entry.promises if pending.kind == "job")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from actorfsm.runtime.tasks import EAGER, TaskWatch, start_eagerly, start_task
+from actorfsm.runtime.tasks import EAGER, TaskWatch, Verdict, start_eagerly, start_task
 
 pytestmark = pytest.mark.rule("C13")
 REQUEST: ContextVar[str] = ContextVar("request", default="")
@@ -122,5 +122,58 @@ def test_a_factory_that_somebody_set_meanwhile_is_left_alone(sim: Callable[..., 
         watch.uninstall(loop)
         assert loop.get_task_factory() is factory
         loop.set_task_factory(before)
+
+    sim(scenario)
+
+
+@pytest.mark.rule("C2")
+@pytest.mark.parametrize("is_said", ["before", "at once", "later"])
+def test_a_verdict_is_waited_for_to_the_end_and_a_cancellation_is_met_after_it(
+    sim: Callable[..., None], is_said: str
+) -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        verdict = Verdict()
+        seen: list[str] = []
+
+        async def body() -> None:
+            await verdict.heard(loop)
+            seen.append("heard")
+            await asyncio.sleep(0)
+            seen.append("went on")
+
+        task = start_task(body(), loop)
+        await asyncio.sleep(1)
+        if is_said == "before":
+            verdict.say(None)
+        task.cancel()
+        if is_said == "at once":
+            verdict.say(None)  # its waiter is cancelled already, and the task not yet awake
+        if is_said == "later":
+            await asyncio.sleep(1)
+            task.cancel()
+        await asyncio.sleep(1)
+        assert seen == ([] if is_said == "later" else ["heard"])
+        verdict.say(None)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert seen == ["heard"]
+
+    sim(scenario)
+
+
+def test_a_verdict_that_was_said_before_is_heard_at_once_and_the_first_one_counts(
+    sim: Callable[..., None],
+) -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        good, bad = Verdict(), Verdict()
+        good.say(None)
+        bad.say(KeyError("first"))
+        good.say(KeyError("second"))
+        bad.say(None)
+        await good.heard(loop)
+        with pytest.raises(KeyError, match="first"):
+            await bad.heard(loop)
 
     sim(scenario)
