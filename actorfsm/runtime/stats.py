@@ -56,6 +56,7 @@ class Stats:
         in_flight: Those whose turn is running.
         outgoing: Messages of machines that wait for room at their receivers.
         machines: Machines alive that are in memory.
+        machines_by_class: The same by the names of their classes.
         refused: Events that were never accepted.
         duplicates: Events answered by the outcome of an earlier one with the same id; they are among `accepted` and
             `outcomes`.
@@ -90,6 +91,7 @@ class Stats:
     in_flight: int
     outgoing: int
     machines: int
+    machines_by_class: dict[str, int]
     refused: int
     duplicates: int
     late_replies: int

@@ -198,6 +198,9 @@ class SystemViews:
         self._check_may_look("stats")
         counters = self._parts.counters
         actors = list(self._parts.registry.actors.values())
+        machines = {kind.name: 0 for kind in self._parts.registry.kinds.values()}
+        for actor in self._parts.registry.of_kind(None):
+            machines[actor.kind.name] += 1
         mailboxes = [actor.mailbox for actor in actors if actor.mailbox is not None]
         return Stats(
             accepted=counters.accepted,
@@ -207,7 +210,8 @@ class SystemViews:
             + (0 if self._parts.passivation is None else self._parts.passivation.postponed),
             in_flight=counters.in_flight,
             outgoing=counters.outgoing,
-            machines=sum(1 for _ in self._parts.registry.of_kind(None)),
+            machines=sum(machines.values()),
+            machines_by_class=machines,
             refused=counters.refused,
             duplicates=counters.duplicates,
             late_replies=counters.late_replies,

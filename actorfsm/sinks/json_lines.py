@@ -32,6 +32,7 @@ MAX_REST: Final = 16 * 1024 * 1024
 """Bytes that are kept while the file takes none; from then on lines are lost, and counted."""
 MAX_HEADS: Final = 1_024
 HOLD_MS: Final = 1_000
+TRACEPARENT_PARTS: Final = 4
 
 Head: TypeAlias = tuple[str, str, str, str | None, str | None, str | None]
 
@@ -50,6 +51,7 @@ class JSONLines:
     Args:
         target: A path, to which lines are appended, or an open file, binary or text, which is left open.
         clock: Seconds since 1970, for the `timestamp` (UTC); None leaves it out, so that equal runs give equal files.
+        trace_ids: Whether the parts of a `traceparent` come as fields too: `trace_id` and `span_id`, behind it.
 
     Raises:
         OSError: The path cannot be opened.
@@ -59,7 +61,11 @@ class JSONLines:
     # fields; on the same core pydantic-core takes 2.7 to 3.0 for a dictionary of them.
 
     def __init__(
-        self, target: str | os.PathLike[str] | IO[Any], *, clock: Callable[[], float] | None = time
+        self,
+        target: str | os.PathLike[str] | IO[Any],
+        *,
+        clock: Callable[[], float] | None = time,
+        trace_ids: bool = False,
     ) -> None:
         self._owned = isinstance(target, str | os.PathLike)
         self._file: Any = target
@@ -67,6 +73,7 @@ class JSONLines:
             self._file = Path(target).open("ab", buffering=0)  # noqa: SIM115 -- `close` closes it
         self._is_text = isinstance(self._file, io.TextIOBase)
         self._clock = clock
+        self._trace_ids = trace_ids
         self._lines: list[str] = []
         self._nothing: Any = "" if self._is_text else b""
         self._rest = self._nothing
@@ -103,6 +110,9 @@ class JSONLines:
             line += f',"reason":{quoted(reason)}'
         if traceparent:
             line += f',"traceparent":{quoted(traceparent)}'
+            parts = traceparent.split("-") if self._trace_ids else ()
+            if len(parts) == TRACEPARENT_PARTS:
+                line += f',"trace_id":{quoted(parts[1])},"span_id":{quoted(parts[2])}'
         if duplicate:
             line += ',"duplicate":true'
         if self._clock is not None:

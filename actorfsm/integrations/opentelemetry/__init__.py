@@ -15,6 +15,7 @@ except ImportError as missing:
         "spans and metrics need opentelemetry-api, which is not installed: pip install 'actorfsm[otel]'"
     ) from missing
 
+from actorfsm.integrations.opentelemetry.metrics import Metrics, ProcessDuration
 from actorfsm.integrations.opentelemetry.tracing import Tracing
 
-__all__ = ["Tracing"]
+__all__ = ["Metrics", "ProcessDuration", "Tracing"]
