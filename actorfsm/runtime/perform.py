@@ -605,7 +605,7 @@ def record_of(  # noqa: PLR0917 -- the columns of a record
     started_at = now if turn is None else turn.started_at
     if turn is not None and new is None:
         old, new = turn.old, turn.new
-    headers = envelope.passed_on or envelope.headers
+    headers = envelope.headers
     event_id = parts.event_id(envelope)
     return Record(
         name,
@@ -623,7 +623,7 @@ def record_of(  # noqa: PLR0917 -- the columns of a record
         hook,
         max(0.0, started_at - envelope.accepted_at),
         now - started_at,
-        None if headers is None else headers.get("traceparent"),
+        None if headers is None else (envelope.passed_on or headers).get("traceparent"),
         error,
         envelope.event,
         duplicate,

@@ -218,6 +218,8 @@ class Tracing:
         )
         context = trace.set_span_in_context(span, sent)
         handling = _Handling(span, context, actor, envelope.attempt)
+        if envelope.headers is None:
+            envelope.headers = {}  # where there are none, nobody looks for what is passed on
         envelope.passed_on = self._headers(envelope, context)
         envelope.handling = handling
         handling.token = attach(context)
