@@ -17,6 +17,7 @@ __all__ = [
     "ActorFSMError",
     "AskCycle",
     "AskTimeout",
+    "ConcurrentTransition",
     "DefinitionError",
     "Discarded",
     "EventIdConflict",
@@ -254,6 +255,13 @@ class ReadOnly(ActorFSMError):
 
 class Discarded(ActorFSMError):
     """The message was never sent: the turn that would have sent it was rolled back."""
+
+
+class ConcurrentTransition(ActorFSMError):
+    """Somebody else has written the row or document since it was read. Surely not stored: read it again.
+
+    What the hooks have done outside is done: use `self.idempotency_key` there, and the same event id again.
+    """
 
 
 class JobGivenUp(ActorFSMError):
