@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,22 @@ __all__ = ["postgresql_server"]
 
 SEEDS = range(int(os.environ.get("ACTORFSM_SEEDS", "3")))
 """Under how many seeds each scenario runs; fewer where the same suite runs again, on another Python."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the long ones begin first: so many short ones are left in the end that no process waits for another."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector look at what a test makes alone, and not, each time, at all that was collected.
+
+    A scenario that finds something left over asks for a collection, and many do: each of them would go through the
+    thousands of tests and modules that pytest holds.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=[True, False], ids=["inline", "queued"])

@@ -24,9 +24,9 @@ from tests.campaigns.p2_world import EVENTS, run_seed
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-CI_SEEDS: Final = 20_000
-REQUIRED_IN_CI: Final = 100
-"""How often each thing of `REQUIRED` must have been reached in `CI_SEEDS` seeds."""
+USUAL_SEEDS: Final = 20_000
+REQUIRED_TIMES: Final = 100
+"""How often each thing of `REQUIRED` must have been reached in `USUAL_SEEDS` seeds."""
 
 COLLECT_EVERY: Final = 50
 """Seeds between two collections of garbage: one after each would take a fifth of the time."""
@@ -115,7 +115,7 @@ class Tally:
 
     def missing(self) -> list[str]:
         """Return what was not reached as often as this many seeds must reach it."""
-        wanted = REQUIRED_IN_CI * self.seeds / CI_SEEDS
+        wanted = REQUIRED_TIMES * self.seeds / USUAL_SEEDS
         return [
             f"{name}: {self.reached[name]} of {wanted:g}" for name in REQUIRED if self.reached[name] < wanted
         ]
@@ -125,6 +125,7 @@ def run(seeds: Iterable[int]) -> Tally:
     """Run seeds one after the other."""
     tally = Tally()
     was_on = gc.isenabled()
+    is_frozen = gc.get_freeze_count() > 0
     gc.collect()
     gc.freeze()  # so that what was there before is not looked at again
     gc.disable()
@@ -141,7 +142,8 @@ def run(seeds: Iterable[int]) -> Tally:
                 tally.broken[seed] = [*map(str, result.violations), *result.lines[-20:]]
             result.let_go()
     finally:
-        gc.unfreeze()
+        if not is_frozen:
+            gc.unfreeze()
         if was_on:
             gc.enable()
     return tally
@@ -161,7 +163,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, default=CI_SEEDS)
+    parser.add_argument("--seeds", type=int, default=USUAL_SEEDS)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args(arguments)

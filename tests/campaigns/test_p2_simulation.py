@@ -1,4 +1,4 @@
-"""P2 in the size of a build: 20,000 seeds, in chunks that the test processes share."""
+"""P2 in the size of a build: 4,000 seeds, in chunks that the test processes share."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import pytest
 
 import actorfsm
 from tests.campaigns import ledger
-from tests.campaigns.p2_simulation import CI_SEEDS, REQUIRED, Tally, main, report, run
+from tests.campaigns.p2_simulation import REQUIRED, USUAL_SEEDS, Tally, main, report, run
 from tests.campaigns.p2_world import EVENTS, run_seed
 
+SEEDS = 4_000 * ledger.multiplier()
+"""A planted bug is found within 200; as many as a release needs are run by hand."""
 CHUNK = 500
-CHUNKS = CI_SEEDS // CHUNK * ledger.multiplier()
+CHUNKS = SEEDS // CHUNK
 
 
 @pytest.mark.slow
@@ -34,6 +36,7 @@ def test_no_seed_breaks_the_contract_and_each_chunk_reaches_everything(chunk: in
     assert tally.events >= EVENTS * CHUNK
 
 
+@pytest.mark.many
 def test_a_few_seeds_keep_the_contract() -> None:
     """So that a run without campaigns has looked at some."""
     tally = run(range(1_000_000, 1_000_025))
@@ -42,7 +45,7 @@ def test_a_few_seeds_keep_the_contract() -> None:
 
 
 def test_a_campaign_that_does_not_reach_what_it_must_fails() -> None:
-    tally = Tally(seeds=CI_SEEDS)
+    tally = Tally(seeds=USUAL_SEEDS)
     tally.reached.update(dict.fromkeys(REQUIRED, 99))
     assert len(tally.missing()) == len(REQUIRED)
     tally.reached.update(dict.fromkeys(REQUIRED, 1))
@@ -63,6 +66,7 @@ for seed in range(12):
 """
 
 
+@pytest.mark.many
 @pytest.mark.rule("C32")
 def test_the_same_seed_gives_the_same_trace_byte_for_byte_whatever_the_hash_seed_is() -> None:
     root = str(Path(__file__).parents[2])

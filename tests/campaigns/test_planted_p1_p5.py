@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from actorfsm.testing.faults import Action
 
-pytestmark = pytest.mark.usefixtures("frozen_heap")
-
 
 def planted(programme: str) -> Callable[..., None]:
     return pytest.mark.parametrize(

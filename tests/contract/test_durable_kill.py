@@ -38,6 +38,7 @@ def run_until_killed(
     return [(till, int(number), int(reply)) for till, number, reply in whole]
 
 
+@pytest.mark.many
 @pytest.mark.rule("C23")
 @pytest.mark.rule("C24")
 def test_a_killed_process_has_lost_nothing_that_it_answered_and_does_nothing_twice(tmp_path: Path) -> None:
@@ -48,6 +49,7 @@ def test_a_killed_process_has_lost_nothing_that_it_answered_and_does_nothing_twi
     asyncio.run(check(journal, answered))
 
 
+@pytest.mark.many
 @pytest.mark.rule("C23")
 @pytest.mark.rule("C24")
 def test_a_killed_process_has_lost_nothing_that_it_had_accepted_durably_and_tells_each_outcome_once(

@@ -21,6 +21,8 @@ OPEN = (NotStored, OutcomeUnknown, Expired, AskTimeout)
 """What a client may be answered whose payment is not known to be done."""
 FATES = ("not stored", "full", "unknown, stored", "unknown, not stored")
 TILLS = ("till-0", "till-1", "till-2")
+PAYMENTS = 60
+"""How many each till takes in a life at most: while the journal never fails nothing takes time, and none would wait."""
 
 
 class History:
@@ -45,7 +47,7 @@ class History:
 
     async def pay(self, system: SimulatedSystem[Any], till: str) -> None:
         await self.spawned(system, Till, till)
-        while True:
+        for _ in range(PAYMENTS):
             self.number += 1
             number, is_open = self.number, True
             while is_open and self.random.random() > 0.1:
@@ -98,6 +100,7 @@ class History:
         assert self.lives.store.pending == {}
 
 
+@pytest.mark.many
 @pytest.mark.rule("C23")
 @pytest.mark.rule("C24")
 @pytest.mark.rule("C26")

@@ -18,6 +18,7 @@ from tests.postgresql_server import Server
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.many
 @pytest.mark.rule("C23")
 @pytest.mark.rule("C24")
 def test_a_killed_process_has_lost_nothing_that_it_answered_and_does_nothing_twice(

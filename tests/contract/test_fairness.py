@@ -36,6 +36,7 @@ async def world(system: Any, puppet: type[Any], *machine_ids: str) -> None:
         await system.spawn(puppet, machine_id)
 
 
+@pytest.mark.many
 @ALL
 @pytest.mark.parametrize("shuffle", [True, False], ids=["shuffled", "in order"])
 def test_ten_thousand_queued_events_of_one_machine_do_not_starve_another(
@@ -104,6 +105,7 @@ def test_ready_machines_take_turns_of_a_few_events(puppet: Any, system_of: Calla
     simulate(suspending, shuffle=False)
 
 
+@pytest.mark.many
 @ALL
 @pytest.mark.parametrize("shuffle", [True, False], ids=["shuffled", "in order"])
 def test_ten_thousand_queued_events_do_not_starve_the_event_loop(

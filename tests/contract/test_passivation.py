@@ -101,6 +101,7 @@ def test_where_there_are_too_many_those_leave_that_were_used_longest_ago(sim: Ca
     sim(scenario, seeds=SEEDS)
 
 
+@pytest.mark.many
 @pytest.mark.rule("C29")
 def test_events_that_race_with_eviction_are_handled_once_and_in_order(
     sim: Callable[..., None], lives_of: LivesOf

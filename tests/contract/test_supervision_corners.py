@@ -689,6 +689,7 @@ def test_a_hook_left_behind_and_a_quarantine_while_the_class_is_held(sim: Callab
 # -- many ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.many
 def test_ten_thousand_children_start_restart_and_stop_in_linear_time() -> None:
     """What grows with the square of their number would take minutes."""
     from actorfsm.testing import simulate

@@ -130,6 +130,7 @@ def ends_like_a_quiet_run(log: Path, folder: Path, seed: int, *, kills: int) -> 
     return entries_of(folder / "killed.db") == entries_of(folder / "quiet.db")
 
 
+@pytest.mark.many
 @UNIX
 @pytest.mark.rule("C23", "C24")
 def test_a_shop_that_is_killed_again_and_again_ends_with_the_entries_of_one_that_never_was(
@@ -148,6 +149,7 @@ def test_the_same_with_the_beginning_of_a_real_log(tmp_path: Path) -> None:
     assert ends_like_a_quiet_run(log, tmp_path, seed=5, kills=5)
 
 
+@pytest.mark.many
 @UNIX
 @pytest.mark.rule("C19", "C23")
 def test_ctrl_c_stops_the_shop_in_order_and_the_next_run_goes_on(tmp_path: Path) -> None:

@@ -250,6 +250,7 @@ def test_backends_that_are_ended_under_load_take_nothing_that_was_answered_with_
     asyncio.run(scenario())
 
 
+@pytest.mark.many
 @pytest.mark.rule("C23")
 @pytest.mark.rule("C25")
 def test_a_server_that_is_stopped_at_once_under_load_has_lost_nothing_that_was_answered(

@@ -271,6 +271,7 @@ def test_others_may_look_while_the_owner_writes(tmp_path: Path) -> None:
 # -- when the process dies ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("durability", ["full", "process"])
 def test_what_was_acknowledged_before_a_kill_is_there(durability: str, tmp_path: Path) -> None:
     path = tmp_path / "orders.db"

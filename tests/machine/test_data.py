@@ -104,6 +104,7 @@ VALUES = st.one_of(
 )
 
 
+@pytest.mark.many
 @settings(max_examples=400, deadline=None, database=None, derandomize=True)
 @given(st.dictionaries(st.sampled_from(list(Plain.model_fields)), VALUES, min_size=1, max_size=3))
 def test_the_shortcut_at_the_commit_answers_as_pydantic_does(changes: dict[str, Any]) -> None:
@@ -161,6 +162,7 @@ class Simple(Base, initial=State.A):
     share: float = 0.5
 
 
+@pytest.mark.many
 @settings(max_examples=400, deadline=None, database=None, derandomize=True)
 @given(st.dictionaries(st.sampled_from([*Simple.model_fields, "unknown", "wr ong"]), VALUES, max_size=5))
 def test_the_shortcut_at_birth_answers_as_pydantic_does(data: dict[str, Any]) -> None:

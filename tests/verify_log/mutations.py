@@ -51,12 +51,12 @@ def after(log: Log, n: int, *names: str) -> int | None:
 
 def changed(log: Log, n: int, **fields: Any) -> Mutant:
     """Change fields of one line; None takes one away. That line is wrong."""
-    lines = deepcopy(log)
-    lines[n].update(fields)
+    lines = [*log]
+    lines[n] = deepcopy(log[n]) | fields
     for name, value in fields.items():
         if value is None:
             del lines[n][name]
-    return list(lines), n
+    return lines, n
 
 
 def replaced(log: Log, n: int, text: bytes) -> Mutant:

@@ -90,6 +90,7 @@ def test_a_log_of_structlog_is_read_as_well(capsys: pytest.CaptureFixture[str]) 
     assert said == verify(text_of([*log_of(3)]))[1]
 
 
+@pytest.mark.many
 def test_the_log_of_the_orders_example_is_legal() -> None:
     file = io.BytesIO()
     with JSONLines(file) as sink, Log(SHIPPED) as log:

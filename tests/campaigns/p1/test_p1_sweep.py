@@ -37,7 +37,6 @@ def swept(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("frozen_heap")
 @pytest.mark.rule("C2")
 @pytest.mark.rule("C7")
 @pytest.mark.rule("C8")
