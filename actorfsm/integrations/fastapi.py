@@ -72,7 +72,10 @@ _WORD: Final = {"pattern": r"^[!-~]([ -~]{0,198}[!-~])?$"}
 # -- dependencies -----------------------------------------------------------------------------------------------------
 
 
-def _the_system(connection: HTTPConnection) -> ActorSystem[Any]:
+# Coroutine functions all: FastAPI runs any other in a thread.
+
+
+async def _the_system(connection: HTTPConnection) -> ActorSystem[Any]:
     return system_of(connection)
 
 
@@ -80,20 +83,24 @@ SystemDep = Annotated[ActorSystem[Any], Depends(_the_system)]
 """The system, where the application has one: `async def path(system: SystemDep)`."""
 
 
-def system_with(machine_class: type[Machine[Any, Any]]) -> Callable[..., ActorSystem[Any]]:
+def system_with(
+    machine_class: type[Machine[Any, Any]],
+) -> Callable[[HTTPConnection], Coroutine[Any, Any, ActorSystem[Any]]]:
     """Return a dependency: the system in which a class of machines lives, among several.
 
     Example:
         `Annotated[ActorSystem, Depends(system_with(Order))]`
     """
 
-    def find(connection: HTTPConnection) -> ActorSystem[Any]:
+    async def find(connection: HTTPConnection) -> ActorSystem[Any]:
         return system_of(connection, machine_class)
 
     return find
 
 
-def ref(machine_class: type[MachineT], parameter: str = "id") -> Callable[..., Ref[MachineT]]:
+def ref(
+    machine_class: type[MachineT], parameter: str = "id"
+) -> Callable[..., Coroutine[Any, Any, Ref[MachineT]]]:
     """Return a dependency: the ref to a machine whose id stands in the path.
 
     Args:
@@ -104,10 +111,7 @@ def ref(machine_class: type[MachineT], parameter: str = "id") -> Callable[..., R
         `OrderRef = Annotated[Ref[Order], Depends(ref(Order, "order_id"))]` for `/orders/{order_id}/pay`
     """
 
-    def find(
-        connection: HTTPConnection,
-        machine_id: Annotated[str, Path(alias=parameter, pattern=MACHINE_ID_PATTERN)],
-    ) -> Ref[MachineT]:
+    async def find(connection: HTTPConnection, machine_id: str) -> Ref[MachineT]:
         return system_of(connection, machine_class).ref(machine_class, machine_id)
 
     # As a value: the text of an annotation would be looked up where `parameter` is not known.
@@ -208,7 +212,7 @@ def router(
     return made
 
 
-def _address(
+async def _address(
     request: Request,
     _key: Annotated[
         _Word,

@@ -190,11 +190,12 @@ async def _stored(
             yield _frame("snapshot", await resource.show(system, machine_id), last)
         while not (streams.closed or system.report):
             ear.records.clear()
-            for entry in await journal.entries(machine_id, last):
-                last = entry.seq
-                yield _frame("happened", happened(entry), last)
-                if entry.status in _ENDS:
-                    return
+            while page := await journal.entries(machine_id, last):
+                for entry in page:
+                    last = entry.seq
+                    yield _frame("happened", happened(entry), last)
+                    if entry.status in _ENDS:
+                        return
             if not ear.records and not await _woken(ear, heartbeat_s):
                 yield _ALIVE
 

@@ -58,10 +58,10 @@ async def switch(lamp: LampRef, system: SystemDep) -> int:
     return assert_type(await lamp.ask(Switch()), int)
 
 
-def found(connection: HTTPConnection) -> None:
+async def found(connection: HTTPConnection) -> None:
     """Find a system."""
     assert_type(on_starlette.system_of(connection, Lamp), ActorSystem[Any])
-    assert_type(system_with(Lamp)(connection), ActorSystem[Any])
+    assert_type(await system_with(Lamp)(connection), ActorSystem[Any])
 
 
 # -- aiohttp ----------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -232,6 +233,20 @@ def test_a_system_that_fails_is_503_from_then_on() -> None:
         client.portal.call(fail)
         answer = client.post("/devices/d-1/events/Switch", json={})
         assert (answer.status_code, answer.json()["title"]) == (503, "SystemFailed")
+
+
+def test_no_thread_is_needed_for_a_request() -> None:
+    app = app_of_ones_own()
+    app.include_router(router(Order), prefix="/orders")
+
+    @app.get("/threads")
+    async def threads() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if "AnyIO worker" in thread.name]
+
+    with TestClient(app) as client:
+        assert client.put("/orders/o-1").status_code == 201
+        assert client.post("/orders/o-1/pay", json={"amount": 5}).status_code == 200
+        assert client.get("/threads").json() == []
 
 
 def test_nothing_is_left_of_a_stopped_application() -> None:

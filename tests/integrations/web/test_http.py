@@ -12,6 +12,7 @@ from actorfsm import ActorSystem, DefinitionError, Event, Machine, TransitionReq
 from actorfsm.integrations.http import RULES, address_of, plain_problem, problem_of
 from actorfsm.integrations.live import Streams, live
 from actorfsm.integrations.resource import Resource
+from actorfsm.journal.memory import MemoryJournal
 from tests.integrations.web.shop import Device, Order, OrderState, Pay, Ship, Switch
 from tests.test_reference_pages import rows_of
 
@@ -141,6 +142,22 @@ def test_a_slow_reader_without_a_journal_is_shown_a_snapshot_for_what_it_missed(
             assert told[-1].startswith(b"event: snapshot\n")
             await frames.aclose()
             assert Streams.of(system).readers == 0
+
+    sim(scenario, seeds=[0])
+
+
+def test_a_reader_that_missed_much_gets_all_of_it_at_once(sim: Any) -> None:
+    async def scenario() -> None:
+        async with ActorSystem(Device, trace=None, journal=MemoryJournal()) as system:
+            device = await system.spawn(Device, "d-1", data={"serial": 1})
+            for _ in range(1_100):
+                await device.ask(Switch())
+            frames = await live(Resource(Device), system, "d-1", last_event_id="1")
+            told = [await anext(frames) for _ in range(1_100)]
+            assert [frame.split(b"\n")[1] for frame in told[::1_099]] == [b"id: 2", b"id: 1101"]
+            assert asyncio.get_running_loop().time() < 15
+            assert await anext(frames) == b": alive\n\n"
+            await frames.aclose()
 
     sim(scenario, seeds=[0])
 
