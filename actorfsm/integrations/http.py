@@ -81,6 +81,7 @@ RULES: Final[Mapping[type[ActorFSMError], Rule]] = {
     errors.MachineExists: Rule(HTTPStatus.CONFLICT),
     errors.MachineStopped: Rule(HTTPStatus.CONFLICT),
     errors.EventIdUsed: Rule(HTTPStatus.CONFLICT),
+    errors.ConcurrentTransition: Rule(HTTPStatus.CONFLICT, retry=True),
     errors.InvalidEvent: Rule(HTTPStatus.UNPROCESSABLE_ENTITY),
     errors.InvalidData: Rule(HTTPStatus.UNPROCESSABLE_ENTITY),
     # As the IETF draft of Idempotency-Key has it.
