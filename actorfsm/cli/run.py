@@ -198,7 +198,7 @@ class _Run:
                 {
                     **{name: getattr(account, name) for name in ("lines", "blank", "bad", "known", "sent")},
                     **{name: getattr(account, name) for name in ("refused", "duplicates", "waiting")},
-                    "outcomes": dict(sorted(account.outcomes.items())),
+                    "outcomes": dict(sorted((+account.outcomes).items())),
                     "machines": None if machines is None else rows_of(machines),
                     "seconds": round(seconds, 3),
                     "interrupted": self._is_interrupted,
@@ -217,7 +217,7 @@ def _tell_account(account: Account, seconds: float) -> None:
     told = ", ".join(f"{count:,} {what}" for what, count in counts if count or what == "sent")
     sys.stdout.write(f"{account.lines:,} lines: {told}; {account.sent / seconds:,.0f} a second\n")
     ends = [
-        *sorted(account.outcomes.items()),
+        *sorted((+account.outcomes).items()),
         *([("still waiting", account.waiting)] if account.waiting else []),
     ]
     if ends:

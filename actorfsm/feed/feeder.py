@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from actorfsm import errors
 from actorfsm.errors import (
     ActorFSMError,
     HookFailed,
@@ -43,6 +42,7 @@ __all__ = ["Account", "Feeder", "LineRefused", "OtherLog"]
 
 _AT_MOST_S: Final = 3_600.0
 """So long is slept at a time."""
+_ENDINGS: Final = frozenset({SystemStopping.__name__, SystemFailed.__name__})
 
 
 class LineRefused(ActorFSMError):
@@ -246,7 +246,8 @@ class Feeder:
             await receipt.accepted()
         except (NoSuchMachine, SystemStopping, SystemFailed):
             pass  # a dead letter as any other; or the system tells why it ends
-        except JournalError as error:
+        except JournalError as error:  # its callback is called all the same; but the next run sends it again
+            self.account.outcomes["dead_lettered"] -= 1
             self._trouble = self._trouble or error
         except ActorFSMError as error:
             self.account.refused += 1
@@ -255,8 +256,7 @@ class Feeder:
 
     def _ended(self, outcome: Outcome) -> None:
         """Take note of how an event ended."""
-        why = object if outcome.error is None else vars(errors).get(outcome.error.type, object)
-        if not issubclass(why, SystemStopping | SystemFailed | JournalError):  # those have not ended
+        if outcome.error is None or outcome.error.type not in _ENDINGS:  # those are kept for the next run
             self.account.outcomes[outcome.kind] += 1
             self.account.duplicates += outcome.duplicate
 

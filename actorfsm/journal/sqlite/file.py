@@ -131,7 +131,9 @@ class Lock:
                 connection.close()
             if error_code(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
                 raise self._locked() from None
-            raise JournalUnusable(f"{name} cannot be written: {error}") from error
+            raise JournalUnusable(
+                f"{name} cannot be written ({error}): may this user write the file and its folder?"
+            ) from error
         self._connection = connection
 
     def release(self) -> None:

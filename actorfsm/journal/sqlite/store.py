@@ -153,6 +153,11 @@ class Store:
                 return JournalFull(
                     f"there is no room for the journal {self._path}: make some, then start again"
                 )
+            case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM if self._read_only:
+                return JournalUnusable(
+                    f"{self._path} cannot be looked at where it is: SQLite has to write files beside it, and this user "
+                    "may not; copy it to another folder, with what stands beside it"
+                )
             case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
                 return JournalUnusable(
                     f"{self._path} cannot be written to: may this user write the file and its folder?"
