@@ -187,6 +187,9 @@ class Feeder:
         if line.at is not None:
             await self._reach(line.at)
         await self._system.wait_for_room(line.machine_id)
+        # By numbers, not by how many: blank lines and bad ones may lie between. See `position`.
+        while self._on_the_way and self._on_the_way[0][0] <= line.number - WINDOW:
+            await self._accepted()
         event_id = line.event_id
         if event_id is None and self._source is not None:
             event_id = event_id_at(self._source, line.number)
@@ -198,8 +201,6 @@ class Feeder:
         except (InvalidEvent, InvalidData, MachineExists) as error:
             self.account.bad += 1
             self._wrong(line.number, error)
-        if len(self._on_the_way) >= WINDOW:
-            await self._accepted()
 
     async def _reach(self, at: datetime) -> None:
         """Wait until the time of day is that: a clock may be set meanwhile, so it is looked at now and then."""

@@ -1,8 +1,8 @@
 """The position: how far an earlier run has come with a log, as the journal tells.
 
-The event ids of a log are its name and the number of the line. A run sends lines in their order and has never more than
-a window of them on their way to the disk: so all lines but those of the last window are there, in whatever order they
-were stored.
+The event ids of a log are its name and the number of the line. A run sends lines in their order, and none before all
+that stand a window or more above it are on the disk: so all lines but those of the last window are there, in whatever
+order they were stored.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["WINDOW", "Position", "event_id_at", "read_position"]
 
 WINDOW: Final = 512
-"""Events that are on their way to the disk at a time."""
+"""Among so many lines events may be on their way to the disk at a time."""
 
 
 def event_id_at(source: str, number: int) -> str:

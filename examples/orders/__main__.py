@@ -93,7 +93,7 @@ async def drive(
     before = await _read(journal)
     if before.last.number:
         _say(f"{name} has the log up to line {before.last.number:,}; without that file it begins anew")
-    feeder = Feeder(clock, account, _say, before.last)
+    feeder = Feeder(clock, account, _say, before)
     is_to_be_fed = False
     try:
         is_to_be_fed = await feeder.begin(log)

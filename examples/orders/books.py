@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from actorfsm import StateTimeout
+from actorfsm.feed.position import Position
 from actorfsm.journal.entry import Entry, Message
 from actorfsm.journal.protocol import Journal
 from examples.orders.notice import Notice
@@ -46,7 +47,8 @@ class Books:
     """What became of the log.
 
     Attributes:
-        last: The last line that is in the journal; all before it are there too.
+        last: The last line that is in the journal.
+        position: Which lines are there: all but, perhaps, some of the last ones, which were on their way together.
         orders: How many orders are in each state.
         outcomes: How the events of the log ended.
         waiting: How many of them still wait for their time.
@@ -55,6 +57,7 @@ class Books:
     """
 
     last: LastLine = NOTHING
+    position: Position = field(default_factory=Position)
     orders: Counter[str] = field(default_factory=Counter[str])
     outcomes: Counter[str] = field(default_factory=Counter[str])
     waiting: int = 0
@@ -90,6 +93,7 @@ class Books:
     def seen(self, machine_id: str, message: Message) -> None:
         """Note that the journal knows a line."""
         number = int(message.event_id.removeprefix(_LINE))
+        self.position.see(number, machine_id)
         if number > self.last.number:
             self.last = LastLine(number, message.event.type, machine_id)
 

@@ -1,7 +1,8 @@
 """Feeding the machines: every line becomes an event, a bad line, or nothing, and all of them are accounted for.
 
-The law: what is on the way to the machines is bounded, so that no mailbox ever overflows, however long the log is.
-Events that a machine has postponed are not on the way; they wait for their time.
+The law: what is on the way to the machines lies within a window of the log, so that no mailbox ever overflows, however
+long the log is, and a run that was killed need only look at its last lines. Events that a machine has postponed are not
+on the way; they wait for their time.
 """
 
 from __future__ import annotations
@@ -9,18 +10,17 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from actorfsm import ActorSystem, InvalidEvent, Record
-from examples.orders.books import NOTHING, LastLine, event_id_of
+from actorfsm.feed.position import WINDOW
+from examples.orders.books import Books, event_id_of
 from examples.orders.log import BadLine, Log, LogError, parse, shown
 from examples.orders.order import OrderEvent
 from examples.orders.shop import LogClock
 
-__all__ = ["WINDOW", "Account", "Feeder", "OtherLog", "Progress"]
-
-WINDOW: Final = 512
-"""Events under way at a time, over all machines: half of what one mailbox holds."""
+__all__ = ["Account", "Feeder", "OtherLog", "Progress"]
 
 
 @dataclass(slots=True)
@@ -64,7 +64,7 @@ class Feeder:
         clock: The system's clock, on a loop whose time is virtual.
         account: Where the lines are accounted for.
         say: Called with what a person should see on the way: bad lines, progress.
-        last: The last line that needs not be sent, because an earlier run has done so.
+        books: What an earlier run has sent.
     """
 
     def __init__(
@@ -72,12 +72,14 @@ class Feeder:
         clock: LogClock,
         account: Account,
         say: Callable[[str], None],
-        last: LastLine = NOTHING,
+        books: Books | None = None,
     ) -> None:
         self._clock = clock
         self._account = account
         self._say = say
-        self._last = last
+        books = books or Books()
+        self._last, self._position = books.last, books.position
+        self._rested = 0
         self._lines: AsyncIterator[Line] | None = None
         self._next: Line | None = None
 
@@ -89,22 +91,28 @@ class Feeder:
             OtherLog: It is not the one that the journal was fed from.
         """
         self._lines = self._events(log)
+        stood: datetime | None = None
         async for line in self._lines:
-            if line.number > self._last.number:
-                if not self._account.known:
-                    self._clock.begin(line.event.at)
+            if not self._is_known(line):
+                self._clock.begin(stood or line.event.at)
                 self._next = line
                 return True
-            self._account.known += 1
-            if line.number == self._last.number:
-                self._check(line)
-                self._clock.begin(line.event.at)  # where the earlier run stood
+            stood = line.event.at if stood is None else max(stood, line.event.at)
+        if stood is not None:
+            self._clock.begin(stood)
         if self._account.lines < self._last.number:
             raise OtherLog(
                 f"the log ends after {self._account.lines:,} lines, and the journal knows line "
                 f"{self._last.number:,}: it was fed from another log; give a journal of its own to each (--journal)"
             )
         return False
+
+    def _is_known(self, line: Line) -> bool:
+        if line.number == self._last.number:
+            self._check(line)
+        is_known = self._position.knows(line.number)
+        self._account.known += is_known
+        return is_known
 
     def _check(self, line: Line) -> None:
         if (type(line.event).__name__, line.machine_id) != self._last[1:]:
@@ -123,7 +131,8 @@ class Feeder:
             return
         await self._send(system, self._next)
         async for line in self._lines:
-            await self._send(system, line)
+            if not self._is_known(line):
+                await self._send(system, line)
 
     async def _events(self, log: Log) -> AsyncIterator[Line]:
         progress = Progress(log, self._account, self._say)
@@ -143,17 +152,17 @@ class Feeder:
 
     async def _send(self, system: ActorSystem[Any], line: Line) -> None:
         """Send an event to its machine when its time has come."""
-        account = self._account
         await self._clock.reach(line.event.at)
+        if line.number - self._rested >= WINDOW:  # time need not have passed: much can happen in one second
+            await self._clock.rest()
+            self._rested = line.number
         try:
             # The receipt is not needed: the journal keeps the event, and what becomes of it.
             _ = system.tell(line.machine_id, line.event, event_id=event_id_of(line.number), durable=True)
         except InvalidEvent as error:
             self._refuse(line.number, BadLine(shown(str(error), 200)))
             return
-        account.sent += 1
-        if account.sent % WINDOW == 0:  # time need not have passed meanwhile: much can happen in one second
-            await self._clock.rest()
+        self._account.sent += 1
 
     def _refuse(self, number: int, error: BadLine) -> None:
         self._account.bad += 1

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 from hypothesis import given, strategies as st
 
+from actorfsm.feed.position import WINDOW
 from actorfsm.journal.memory import MemoryJournal, MemoryStore
 from actorfsm.testing import simulate
 from examples.orders.__main__ import drive, main
-from examples.orders.books import OUTCOMES, read_books
-from examples.orders.feed import WINDOW, Account, Feeder, Progress
+from examples.orders.books import OUTCOMES, Books, LastLine, read_books
+from examples.orders.feed import Account, Feeder, Progress
 from examples.orders.gateway import CONNECTS_IN_S, BadLuck, Weather
 from examples.orders.log import MAX_LINE_BYTES, SHIPPED, BadLine, Log, LogError, Splitter, parse
 from examples.orders.order import EVENTS, Order, OrderState
@@ -127,8 +128,8 @@ class Run:
         """Feed lines as the next ones of one log."""
         return await self.read(Lines(lines))
 
-    async def read(self, log: Any) -> Run:
-        feeder = Feeder(self.clock, self.account, self.said.append)
+    async def read(self, log: Any, books: Books | None = None) -> Run:
+        feeder = Feeder(self.clock, self.account, self.said.append, books)
         if await feeder.begin(log):
             await feeder.feed(self.system)
         await self.clock.rest()
@@ -384,6 +385,38 @@ def test_a_mailbox_never_overflows_and_the_order_of_events_is_kept(sim: Callable
             assert 0 < most <= WINDOW
 
     sim(scenario, seeds=range(2))
+
+
+@pytest.mark.rule("C23")
+def test_a_line_that_was_overtaken_on_its_way_to_the_disk_is_sent_by_the_run_after_a_kill(
+    sim: Callable[..., None],
+) -> None:
+    """A line waits for its order to be loaded, the next one does not; then somebody kills the shop."""
+
+    async def scenario() -> None:
+        async with Run() as run:
+            books = Books()
+            for number, event in ((1, "OrderPlaced"), (2, "OrderPlaced"), (4, "PaymentApproved")):
+                books.position.see(number, f"o-{2 - number % 2}")
+                books.last = LastLine(number, event, f"o-{2 - number % 2}")
+            for order in ("o-1", "o-2"):
+                _ = run.system.tell(order, parse(line(order, "OrderPlaced")).event)
+            _ = run.system.tell("o-2", parse(line("o-2", "PaymentApproved")).event)
+            await run.clock.rest()
+            log = Lines(
+                [
+                    line("o-1", "OrderPlaced"),
+                    line("o-2", "OrderPlaced"),
+                    line("o-1", "PaymentApproved", 1),  # this one
+                    line("o-2", "PaymentApproved", 1),
+                    line("o-2", "Invoiced", 2),
+                ]
+            )
+            await run.read(log, books)
+            assert (run.account.known, run.account.sent) == (3, 2)
+            assert (run.state("o-1"), run.state("o-2")) == (OrderState.APPROVED, OrderState.INVOICED)
+
+    sim(scenario)
 
 
 @pytest.mark.rule("C6")
