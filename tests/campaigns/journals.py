@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
 
-from actorfsm.errors import JournalError
+from actorfsm.errors import JournalClosed, JournalError
 from actorfsm.journal.executor import LoopExecutor
 from actorfsm.journal.group import Group
 from actorfsm.journal.memory import MemoryJournal, MemoryStore
@@ -29,24 +29,26 @@ if TYPE_CHECKING:
 
     from actorfsm.journal.entry import Batch
 
-__all__ = ["InAFile", "InMemory", "OnAServer", "Place", "history", "verified"]
+__all__ = ["InAFile", "InMemory", "OnAServer", "Place", "history", "throw_away", "verified"]
 
 EVER_US = 2**62
 
 
 class Mortal(LoopExecutor):
-    """Makes its calls as steps of the loop, until the process dies: then it makes none, and gives no answer."""
+    """Makes its calls as steps of the loop, until the process dies: then it makes none, and nobody is there to be told.
+
+    Whoever waits all the same is refused, so that what is left of the dead process can be thrown away.
+    """
 
     is_dead = False
 
     def submit(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
-        if self.is_dead:
-            return asyncio.get_running_loop().create_future()
-        return super().submit(work)
+        return super().submit(lambda: self._made(work))
 
-    def _step(self, loop: asyncio.AbstractEventLoop) -> None:
-        if not self.is_dead:
-            super()._step(loop)
+    def _made(self, work: Callable[[], Any]) -> Any:
+        if self.is_dead:
+            raise JournalClosed("the process has died")
+        return work()
 
 
 class MemoryInSteps:
@@ -58,12 +60,17 @@ class MemoryInSteps:
         self._inner = MemoryJournal(store)
         self._executor = executor
         self._group = Group(executor, self._write)
+        self._is_closed = False
 
     @property
     def epoch(self) -> int:
         return self._inner.epoch
 
     def append(self, batch: Batch) -> asyncio.Future[None]:
+        if self._is_closed:
+            answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            answer.set_exception(JournalClosed("the journal is not open"))
+            return answer
         return self._group.add(batch)
 
     def _write(self, batches: Sequence[Batch]) -> list[JournalError | None]:
@@ -77,13 +84,17 @@ class MemoryInSteps:
         return None
 
     async def close(self) -> None:
-        self._group.flush()
-        await self._call(self._inner.close)
+        if not self._is_closed:
+            self._is_closed = True
+            self._group.flush()
+            await self._executor.submit(lambda: _at_once(self._inner.close()))
 
     def __getattr__(self, name: str) -> Any:
         return partial(self._call, getattr(self._inner, name))
 
     async def _call(self, what: Callable[..., Coroutine[Any, Any, Any]], *given: Any, **options: Any) -> Any:
+        if self._is_closed:
+            raise JournalClosed("the journal is not open")
         return await self._executor.submit(lambda: _at_once(what(*given, **options)))
 
 
@@ -98,6 +109,11 @@ def _at_once(call: Coroutine[Any, Any, Any]) -> Any:
 
 class Place(Protocol):
     """Where a history is stored: one life after the other opens a journal there."""
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the process of this life has died."""
+        ...
 
     def journal(self) -> Any:
         """Return the journal of the next life."""
@@ -117,6 +133,10 @@ class InMemory:
         self.store = MemoryStore()
         self._executor = Mortal()
 
+    @property
+    def is_dead(self) -> bool:
+        return self._executor.is_dead
+
     def journal(self) -> Any:
         self._executor = Mortal()
         return MemoryInSteps(self.store, self._executor)
@@ -133,6 +153,10 @@ class InAFile:
         self._path = path
         self._executor = Mortal()
         self._journal: Any = None
+
+    @property
+    def is_dead(self) -> bool:
+        return self._executor.is_dead
 
     def journal(self) -> Any:
         self._executor = Mortal()
@@ -163,6 +187,10 @@ class OnAServer:
         self._executor = Mortal()
         self._journal: Any = None
 
+    @property
+    def is_dead(self) -> bool:
+        return self._executor.is_dead
+
     def journal(self) -> Any:
         self._executor = Mortal()
         self._journal = PostgreSQLJournal(
@@ -182,6 +210,17 @@ class OnAServer:
 
 def _connect_to(*arguments: Any, **options: Any) -> psycopg.Connection[Any]:
     return psycopg.Connection.connect(*arguments, **options)
+
+
+def throw_away(loop: SimLoop) -> None:
+    """Throw away what a dead process has left: for it time stands still, so that nothing is tried again."""
+
+    def never(when: float, callback: Any, *arguments: Any, context: Any = None) -> asyncio.TimerHandle:
+        return asyncio.TimerHandle(when, callback, arguments, loop, context)
+
+    loop._timers.clear()
+    loop.call_at = never
+    loop.abandon()
 
 
 async def _read(place: Place, look: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:

@@ -8,7 +8,7 @@ from hypothesis.stateful import rule
 
 from actorfsm.testing import VirtualClock
 from actorfsm.testing.loop import SimLoop
-from tests.campaigns.journals import InMemory, Place, history, verified
+from tests.campaigns.journals import InMemory, Place, history, throw_away, verified
 from tests.campaigns.p5.against import FIGURES, AgainstModel, noted
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class OverJournals(AgainstModel):
 
     def drop(self) -> None:
         """Forget the loop, its tasks and who waits for an answer: nobody is left to be told."""
-        self.loop.abandon()
+        throw_away(self.loop)
         for _, task in [*self.asks, *self.stops]:
             if task.done() and not task.cancelled():
                 task.exception()
