@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from actorfsm.runtime.actor import Actor
     from actorfsm.runtime.kind import Kind
+    from actorfsm.runtime.outbox import Outbox
     from actorfsm.runtime.parts import Parts
 
 __all__ = ["Door"]
@@ -357,6 +358,20 @@ class Door:
         envelope = self.spawning.prepare(None, kind, machine_id, data, None, None)
         self._begin_answer(envelope, self._ask_timeout_s)
         return envelope
+
+    def outbox(self) -> Outbox:
+        """Return where events are stored beside the user's rows.
+
+        Raises:
+            Unsupported: There is no such place.
+        """
+        outbox = self._parts.outbox
+        if outbox is None:
+            raise Unsupported(
+                "the system has no outbox: `async with ActorSystem(...) as system, Outbox(engine).relay(system):`, of "
+                "actorfsm.integrations.sqlalchemy"
+            )
+        return outbox
 
     def snapshot(self, machine_id: str) -> Snapshot[Any]:
         """Return a machine's last committed state; see `Ref.snapshot`."""

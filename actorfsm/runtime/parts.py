@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from actorfsm.runtime.envelope import Envelope
     from actorfsm.runtime.inbox import Inbox
     from actorfsm.runtime.limits import Limits
+    from actorfsm.runtime.outbox import Outbox
     from actorfsm.runtime.passivation import Passivation
     from actorfsm.runtime.recording import Recording
     from actorfsm.runtime.recovery import Recovery
@@ -79,6 +80,8 @@ class Parts:
     """What stores events before they are accepted, likewise."""
     recovery: Recovery | None = None
     """What brings machines back from the journal, likewise."""
+    outbox: Outbox | None = None
+    """Where events are stored beside the user's rows; None where there is no such place."""
     passivation: Passivation | None = None
     """What lets machines leave memory; None where they stay."""
 

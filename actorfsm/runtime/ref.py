@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 from typing_extensions import TypeVar
 
+from actorfsm.runtime.outbox import OnSession
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from enum import Enum
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from actorfsm.clock import Duration
     from actorfsm.event import Event, Outcome
     from actorfsm.machine.snapshot import Snapshot
+    from actorfsm.runtime.outbox import Outbox
     from actorfsm.runtime.receipt import Receipt
 
 __all__ = ["Post", "Ref"]
@@ -60,6 +63,10 @@ class Post(Protocol):
 
     def snapshot(self, machine_id: str) -> Snapshot[Any]:
         """Return a machine's last committed state."""
+        ...
+
+    def outbox(self) -> Outbox:
+        """Return where events are stored beside the user's rows."""
         ...
 
 
@@ -171,6 +178,17 @@ class Ref(Generic[MachineT]):
             A receipt; await it for the `Outcome`.
         """
         return self._post.request_transition(self.id, new_state, callback)
+
+    def on(self, session: Any) -> OnSession[MachineT]:
+        """Return the ref for use in a transaction of the user's own: `ref.on(session).tell(Paid(...))`.
+
+        Args:
+            session: What the system's outbox takes, such as a session of SQLAlchemy.
+
+        Raises:
+            Unsupported: The system has no outbox.
+        """
+        return OnSession(self._post.outbox(), session, self.id, self.machine_class)
 
     def snapshot(self) -> Snapshot[Any]:
         """Return the machine's last committed state, without a turn.

@@ -47,6 +47,7 @@ from actorfsm.runtime.dynamic_supervisor import DynamicSupervisor
 from actorfsm.runtime.inbox import Inbox
 from actorfsm.runtime.kind import Kind
 from actorfsm.runtime.limits import Limits
+from actorfsm.runtime.outbox import Delivery
 from actorfsm.runtime.parts import Parts
 from actorfsm.runtime.passivation import Passivation, PassivationPolicy
 from actorfsm.runtime.planting import check_static, class_of, plant
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
     from actorfsm.runtime.actor import Actor
     from actorfsm.runtime.births import Newborn, SpawnReport
     from actorfsm.runtime.dead_letter import DeadLetter
+    from actorfsm.runtime.outbox import Outbox
     from actorfsm.runtime.receipt import Receipt
     from actorfsm.runtime.tracing import Tracing
     from actorfsm.trace import Sink
@@ -627,6 +629,15 @@ class ActorSystem(SystemViews, Generic[ServicesT]):
         """
         self._started().check_thread("wait_for_room was called")
         await wait_for_room(self._parts, machine_id)
+
+    def attach_outbox(self, outbox: Outbox | None) -> Delivery:
+        """Let `ref.on(session)` store events there, or no longer if it is None; return what brings them in.
+
+        For integrations: `actorfsm.integrations.sqlalchemy.Outbox` calls it.
+        """
+        self._started().check_thread("attach_outbox was called")
+        self._parts.outbox = outbox
+        return Delivery(self._parts)
 
     def replay(self, letter: DeadLetter) -> Receipt:
         """Send a dead letter once more, and take it off the list; if it is refused again, it comes back as a new one.

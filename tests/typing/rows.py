@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
+    from actorfsm import Ref
+    from actorfsm.runtime.outbox import Told
+
 
 class OrderState(StrEnum):
     CREATED = auto()
@@ -31,6 +34,12 @@ class Receipt(BaseModel):
 
 class Pay(Event[Receipt]):
     amount: int
+
+
+class Other(Machine[Colour], initial=Colour.RED): ...
+
+
+class Of(Event[None, Other]): ...
 
 
 class Order(Machine[OrderState], initial=OrderState.CREATED, final=(OrderState.PAID,)):
@@ -66,3 +75,11 @@ def a_session_that_is_not_async_has_a_call_of_its_own(
 ) -> None:
     assert_type(rows.ask_sync(session, row, Pay(amount=1)), Receipt)
     rows.ask_sync(asynchronous, row, Pay(amount=1))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def a_ref_in_a_transaction_takes_the_events_that_its_machine_may(
+    ref: Ref[Order], session: AsyncSession, plain: Session
+) -> None:
+    assert_type(await ref.on(session).tell(Pay(amount=1), event_id="payment-1"), Told)
+    assert_type(ref.on(plain).tell(Pay(amount=1)).event_id, str)
+    ref.on(session).tell(Of())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from actorfsm.integrations.sqlalchemy.outbox import Outbox
 from actorfsm.integrations.sqlalchemy.state_column import Rows, Versioned, state_column
+from actorfsm.integrations.sqlalchemy.tables import include_object, metadata
 
-__all__ = ["Rows", "Versioned", "state_column"]
+__all__ = ["Outbox", "Rows", "Versioned", "include_object", "metadata", "state_column"]
