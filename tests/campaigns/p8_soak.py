@@ -14,8 +14,9 @@ import gc
 import os
 import sys
 import threading
+from array import array
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 from statistics import linear_regression, median
 from tempfile import TemporaryDirectory
@@ -176,7 +177,8 @@ async def run(
     journal: Path | None = None,
 ) -> Result:
     """Run the programme: round after round, each followed by rest and a sample."""
-    world, samples = World(seed, patience_s, journal), list[Sample]()
+    # Figures without objects: a list of samples would itself be what grows in a run of an hour and a half.
+    world, figures = World(seed, patience_s, journal), array("d")
     before = threading.active_count(), descriptors(), len(asyncio.all_tasks())
     began = perf_counter()
     async with world.system:
@@ -184,7 +186,7 @@ async def run(
         while perf_counter() - began < seconds and not world.account.errors:
             await world.round(round_s)
             await world.judge()
-            samples.append(await sample(world, began))
+            figures.extend(astuple(await sample(world, began)))
         stats = world.system.stats()
     took_s = perf_counter() - began
     after = await left_of(before)
@@ -192,9 +194,11 @@ async def run(
     report = world.system.report
     assert report is not None
     left += [f"hook or service {name}" for name in report.unstopped]
+    width = len(fields(Sample))
+    rows = (figures[at : at + width].tolist() for at in range(0, len(figures), width))
     return Result(
         took_s,
-        samples,
+        [Sample(at_s, rss_mib, *map(int, counts)) for at_s, rss_mib, *counts in rows],
         reached(world, stats),
         world.account.errors,
         left,
