@@ -498,6 +498,10 @@ class Recovery:
         if child is not None and child.is_awaited and not child.takes_back:
             loading.is_begun = False  # its start was called off; there will be another
             return
+        if child is None and machine_id in self._parts.registry.actors:
+            stored = actor = (
+                None  # it was born while the journal was asked, and what is stored is of that life
+            )
         alive = actor if actor is not None and actor.status != STOPPED else None
         if child is not None and child.takes_back:
             alive = child.take_back(actor)
@@ -527,7 +531,7 @@ class Recovery:
         if alive is not None and alive.status not in {PAUSED, QUARANTINED}:
             jobs.resume(alive)
         self._revive_hooks(actor or alive, loading.items)
-        _wake(loading.waiters, is_alive=alive is not None)
+        _wake(loading.waiters, is_alive=machine_id in self._parts.registry.actors)
 
     def _revive_jobs(self, actor: Actor, items: Iterable[Item]) -> None:
         """Give a machine the jobs that were promised.
