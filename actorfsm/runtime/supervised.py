@@ -294,10 +294,9 @@ class MachineChild(LiveChild):
         if actor is None or self.has_exited or actor.node.parent is None:
             await self._give_birth()
         else:
-            is_loaded = self.status == "new"
+            if self.status != "new":
+                timers.forgive(actor)  # first, so that the entry of the restart says so
             self.begin()
-            if not is_loaded:
-                timers.forgive(actor)
             self.kind.supervisor.go_on(actor)
         self.has_started()
 

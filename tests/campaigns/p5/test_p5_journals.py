@@ -54,3 +54,25 @@ def test_a_server_stores_what_memory_stores(postgresql_server: Server) -> None:
         "memory,postgresql",
         lambda: OnAServer(postgresql_server.url(more=f"?schema={postgresql_server.new_schema()}")),
     )
+
+
+@pytest.mark.rule("C16")
+@pytest.mark.rule("C23")
+def test_a_crash_does_not_bring_back_how_often_a_timer_had_failed_before_its_machine_was_restarted() -> None:
+    """An example that failed once."""
+    quiet = {"slow": 0, "to": (), "own": (), "at": "before", "watch": "", "timer": "", "fate": "restart"}
+    rules = OverJournals()
+    rules.start(seed=172, inline=False, spawned=0)
+    rules.tell(
+        to="s",
+        events=[("stay", {**quiet, "timer": "failing"}), ("go", quiet)],
+        own_id=True,
+        callback=False,
+        then=False,
+    )
+    rules.advance(seconds=3)
+    rules.crash()
+    rules.repeat(pick=1, same=True, timeout=0)
+    rules.advance(seconds=2)
+    rules.crash()
+    rules.teardown()
