@@ -11,8 +11,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -389,14 +389,19 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
-def _started(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
+@contextmanager
+def _started(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(
         [*_python(), "run", *arguments],
         env=_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         **options,
-    )
+    ) as running:
+        try:
+            yield running
+        finally:
+            running.kill()  # a test that fails does not wait for a program that nobody has told to stop
 
 
 def _bytes(name: str) -> int:
@@ -466,7 +471,7 @@ def test_a_signal_ends_the_feeding_in_order_with_a_summary_and_the_next_run_goes
 
 
 @UNIX
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("events", [(), ("--events", "-"), ("--events", "e.jsonl", "--stay")])
 def test_it_runs_until_it_is_told_to_stop(events: tuple[str, ...]) -> None:
     write("e.jsonl", [line("a", "Create")])
