@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from actorfsm.testing.loop import simulate
 from tests.postgresql_server import postgresql_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Generator
 
 __all__ = ["postgresql_server"]
 
@@ -26,6 +27,23 @@ SEEDS = range(int(os.environ.get("ACTORFSM_SEEDS", "3")))
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the long ones begin first: so many short ones are left in the end that no process waits for another."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Look away while great numbers are handled: each line costs several times as much under the eye of coverage."""
+    coverage = sys.modules.get("coverage")
+    measuring = coverage and coverage.Coverage.current()
+    if not measuring or item.get_closest_marker("many") is None:
+        return (yield)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"):  # of the processes that it starts
+            patch.delenv(name, raising=False)
+        measuring.stop()
+        try:
+            return (yield)
+        finally:
+            measuring.start()
 
 
 def pytest_collection_finish() -> None:
