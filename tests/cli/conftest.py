@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import structlog
 
 from actorfsm.cli import main
 from actorfsm.journal.entry import Answer, Batch, DeadMessage, Entry, Message, Payload, Pending, StoredTimer
@@ -51,6 +52,13 @@ async def fill(path: Path) -> None:
     ]
     await journal.append(Batch(entries=(last,), dead=tuple(letters)))
     await journal.close()
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """A command configures logging, as a program does: for the whole process."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

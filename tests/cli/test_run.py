@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import structlog
 
 from actorfsm.journal.history import entries_of
 from actorfsm.journal.sqlite.journal import SQLiteJournal
@@ -30,12 +29,10 @@ UNIX: Final = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="SIGKILL
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     sys.modules.pop(SHOP, None)  # its systems are started once
-    yield
-    structlog.reset_defaults()
 
 
 def line(machine_id: str, event: str, **data: Any) -> dict[str, Any]:

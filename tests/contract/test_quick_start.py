@@ -19,13 +19,14 @@ LivesOf = Callable[[], Lives]
 
 
 class Noting(MemoryJournal):
-    """A journal that notes what is read, and may refuse to."""
+    """A journal that notes what is read, and may refuse to: any machine, or one."""
 
     refuses = 0
+    refuses_only = ""
     loaded: list[str]
 
     async def load(self, machine_id: str) -> Any:
-        if self.refuses:
+        if self.refuses and self.refuses_only in {"", machine_id}:
             self.refuses -= 1
             raise JournalError("it cannot be read now")
         self.loaded.append(machine_id)
@@ -157,7 +158,7 @@ def test_what_was_promised_to_a_machine_that_cannot_be_read_now_is_tried_again_i
             for text in ("1", "2"):
                 await system.ask("a", Send(to="o", text=text))
         journal = _noting(lives)
-        journal.refuses = 1
+        journal.refuses, journal.refuses_only = 1, "o"
         async with Lives(lambda: journal, None).begin() as system:
             await system.ask("a", Note(text="here"))
             assert "o" not in system.ids()
