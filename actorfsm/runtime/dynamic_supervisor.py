@@ -9,9 +9,10 @@ there: `Rare.child` leads to it.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
-from actorfsm.errors import Fenced, InvalidData, MachineStopped, OutcomeUnknown, Quarantined
+from actorfsm.errors import Fenced, InvalidData, OutcomeUnknown, Quarantined
 from actorfsm.machine.options import Directive, backoff
 from actorfsm.runtime import jobs, perform, timers
 from actorfsm.runtime.actor import (
@@ -85,7 +86,7 @@ class DynamicSupervisor:
         if choice.is_birth and actor.rare is not None:
             _wake(actor.rare.birth_waiters)
         if turn.stops_machine:
-            rare_of(actor).stop_reason = "stopped itself"
+            rare_of(actor).stop_reason = perform.STOPPED_ITSELF
         elif (
             choice.target.final
             and not choice.stays
@@ -414,16 +415,13 @@ class DynamicSupervisor:
             self._parts.timers.cancel(rare.pause_key)
         timers.cancel_all(actor)
         jobs.cancel_all(actor)
-        if actor.mailbox is not None:
-            for envelope in actor.mailbox.drain():
-                error = MachineStopped(
-                    f"{actor.id} {reason} before it came to {type(envelope.event).__name__}",
-                    machine_id=actor.id,
-                    event=envelope.event,
-                )
-                perform.end_undelivered(actor, envelope, error)
-            actor.mailbox = None
-        self.write(actor, "stopped", "stopped")
+        recording = self._parts.recording
+        with nullcontext() if recording is None else recording.as_a_whole(actor):
+            if actor.mailbox is not None:
+                for envelope in actor.mailbox.drain():
+                    perform.end_undelivered(actor, envelope, perform.stopped_before(actor, envelope, reason))
+                actor.mailbox = None
+            self.write(actor, "stopped", "stopped")
         self._parts.registry.actors.pop(actor.id, None)  # last: until then what waits is accounted for
         if is_shown:
             self.record(actor, "stopped", reason, None)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from actorfsm.runtime.track import Track
     from actorfsm.runtime.turn import Turn
 
-__all__ = ["Entries", "is_notice", "settles"]
+__all__ = ["Entries", "is_notice", "keeps_mail", "settles"]
 
 
 class Entries:
@@ -90,7 +90,7 @@ class Entries:
                 commits=actor.seq + 1,
             )
         status: Status = "finished" if choice.target.final else "alive"
-        if _is_over(turn):
+        if turn.stops_machine:
             status = "stopped"
         elif actor.rare is not None and actor.rare.suspended:
             status = "suspended"  # while it handled the event
@@ -132,7 +132,7 @@ class Entries:
     ) -> tuple[tuple[Pending, ...], tuple[str, ...]]:
         """Return what a commit promises, and the keys of what it settles."""
         actor, envelope = turn.actor, turn.envelope
-        begun, settled = self._jobs(turn, choice, track, is_over=_is_over(turn))
+        begun, settled = self._jobs(turn, choice, track, is_over=turn.stops_machine)
         if not (begun or choice.detached or turn.own_events or turn.outgoing or envelope.reply_to):
             return (), settled
         promises = [self._promise(own, "own") for own in turn.own_events or ()]
@@ -240,11 +240,20 @@ class Entries:
         track: Track,
         kind: EntryKind,
         envelope: Envelope | None,
-        table: dict[str, Timer],
+        table: dict[str, Timer] | None,
         promises: tuple[Pending, ...] = (),
     ) -> Entry:
-        """Return the entry of what is no commit: an outcome, or what befell the machine."""
-        timers_set, timers_ended = self._timers(actor, track, table)
+        """Return the entry of what is no commit: an outcome, or what befell the machine.
+
+        Args:
+            actor: The machine.
+            track: Where it stands in the journal.
+            kind: What happened.
+            envelope: The event, if it is an outcome.
+            table: The machine's timers from now on; None if a commit just before has said so.
+            promises: What follows from it.
+        """
+        timers_set, timers_ended = ((), ()) if table is None else self._timers(actor, track, table)
         state: State = (actor.node.name,)
         values = self._values[actor.kind]
         return Entry(
@@ -318,13 +327,7 @@ class Entries:
         return microseconds(self._parts.clock.now())
 
 
-def _is_over(turn: Turn) -> bool:
-    """Return whether the machine has stopped with the commit; not if what is postponed has its end first."""
-    mailbox = turn.actor.mailbox
-    return turn.stops_machine and (mailbox is None or not mailbox.postponed or _keeps_mail(turn.actor))
-
-
-def _keeps_mail(actor: Actor) -> bool:
+def keeps_mail(actor: Actor) -> bool:
     """Return whether what waits at a machine that stops is for its next birth."""
     child = None if actor.rare is None else actor.rare.child
     return child is not None and child.is_born_anew

@@ -122,6 +122,8 @@ class Envelope:
     """Its key in the journal, if it was promised there: its outcome settles that."""
     is_put_aside: bool = False
     """Whether the journal has it among the postponed events of its machine."""
+    ends_with_commit: bool = False
+    """Whether its outcome is stored with the commit that ends its machine, so that it only has to be told."""
     timer: Timer | None = None
     """The timer that sent it, if one did."""
     job: Job | None = None

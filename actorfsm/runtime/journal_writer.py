@@ -131,7 +131,9 @@ class JournalWriter:
             self._snapshots.follow(machine_id, track, lines[-1])
         else:
             # What is no commit has happened all the same: it is tried again, before whatever comes next.
-            track.lines.extendleft(reversed([line for line in lines if line.answer is None]))
+            track.lines.extendleft(
+                reversed([line for line in lines if line.answer is None and not line.is_of_commit])
+            )
         if isinstance(error, Fenced):
             self._parts.fail(error, "another system has taken the machines over")
         for line in lines:

@@ -9,12 +9,13 @@ import asyncio
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from actorfsm.errors import (
     ActorFSMError,
     HookFailed,
     InvalidData,
+    MachineStopped,
     MailboxFull,
     NoSuchMachine,
     Unhandled,
@@ -38,10 +39,11 @@ if TYPE_CHECKING:
 
     from actorfsm.errors import JournalError
     from actorfsm.event import Outcome, OutcomeKind
-    from actorfsm.machine.definition import Choice, Step, Transition
+    from actorfsm.machine.definition import Choice, StateNode, Step, Transition
     from actorfsm.runtime.actor import Actor
 
 __all__ = [
+    "STOPPED_ITSELF",
     "Interrupted",
     "NotWritten",
     "after_hook_failed",
@@ -55,7 +57,13 @@ __all__ = [
     "run_beside",
     "set_aside",
     "settle",
+    "stopped_before",
+    "unhandled_in",
 ]
+
+
+STOPPED_ITSELF: Final = "stopped itself"
+"""Why a machine has ended that has called `self.stop()`."""
 
 
 class Interrupted(BaseException):
@@ -514,13 +522,19 @@ def _tell(  # noqa: PLR0917 -- what `settle` has made, and what the journal says
 
 def settle_unhandled(actor: Actor, envelope: Envelope, turn: Turn | None) -> None:
     """End an event that the machine has no transition for in its state."""
-    node, event = actor.node, envelope.event
+    error = unhandled_in(actor.node, actor, envelope)
+    settle(actor, envelope, "unhandled", actor.node.member, None, error=error, turn=turn)
+
+
+def unhandled_in(node: StateNode, actor: Actor, envelope: Envelope) -> Unhandled:
+    """Return the error for an event that a machine has no transition for in a state."""
+    event = envelope.event
     guards = guards_that_refused(node, event)
     allowed = [name for name in node.allowed if name != "Spawn"]
     said = f"; the guards {', '.join(guards)} said no" if guards else ""
     if envelope.timer is not None and POSTPONE in node.choices.get(type(event), ()):
         said = ", and what a timer sends is not postponed"
-    error = Unhandled(
+    return Unhandled(
         f"{actor.id} has no transition for {type(event).__name__} in {node.name}{said}; it takes "
         + (", ".join(allowed) or "nothing"),
         state=node.member,
@@ -529,7 +543,15 @@ def settle_unhandled(actor: Actor, envelope: Envelope, turn: Turn | None) -> Non
         machine_id=actor.id,
         event=event,
     )
-    settle(actor, envelope, "unhandled", node.member, None, error=error, turn=turn)
+
+
+def stopped_before(actor: Actor, envelope: Envelope, reason: str) -> MachineStopped:
+    """Return the error for an event that a machine did not come to before its end."""
+    return MachineStopped(
+        f"{actor.id} {reason} before it came to {type(envelope.event).__name__}",
+        machine_id=actor.id,
+        event=envelope.event,
+    )
 
 
 def _conclude(actor: Actor, envelope: Envelope, settlement: Settlement) -> None:

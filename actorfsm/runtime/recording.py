@@ -7,6 +7,7 @@ done again.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from actorfsm.errors import (
@@ -20,7 +21,7 @@ from actorfsm.errors import (
 )
 from actorfsm.journal.entry import Batch
 from actorfsm.runtime import perform, timers
-from actorfsm.runtime.entries import Entries, is_notice, settles
+from actorfsm.runtime.entries import Entries, is_notice, keeps_mail, settles
 from actorfsm.runtime.envelope import Settlement
 from actorfsm.runtime.journal_writer import JournalWriter
 from actorfsm.runtime.reply import refused_with
@@ -29,7 +30,7 @@ from actorfsm.runtime.tasks import Verdict, start_task, to_the_end
 from actorfsm.runtime.track import Line, Telling, Track
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from actorfsm.event import OutcomeKind
     from actorfsm.journal.entry import DeadMessage, EntryKind, Pending, Recorded, Status
@@ -146,18 +147,71 @@ class Recording:
         track.lines.append(Line(entry, answer=answer, envelope=turn.envelope, image=image))
         status_before, track.status = track.status, entry.status
         was_outdated, track.is_outdated = track.is_outdated, False
+        ended = None if entry.status == "alive" or actor.mailbox is None else self._end_with(turn, choice)
         turn.is_committing = track.is_committing = True
         try:
             self.writer.write(actor.id, track)
             await answer.heard(self._parts.loop)
         except JournalError as error:
             track.status, track.is_outdated = status_before, was_outdated
+            if ended:
+                self._not_ended(actor, ended)
             raise perform.NotWritten(error) from None
         finally:
             turn.is_committing = track.is_committing = False
         if table or track.timers:
             track.timers = {name: (timer, timer.failures) for name, timer in table.items()}
         track.follow(entry)
+
+    def _end_with(self, turn: Turn, choice: Transition) -> list[tuple[Envelope, str | None]]:
+        """Let what a machine has postponed end with the commit that ends the machine: both are stored, or neither.
+
+        Returns:
+            The events, each with its promise.
+        """
+        actor, track = turn.actor, self._track(turn.actor)
+        ended = [
+            (envelope, envelope.promise, settlement)
+            for envelope, settlement in _endings(turn, choice)
+            if envelope.is_put_aside
+        ]
+        telling = Telling(track, lambda _: None) if ended else None  # what expires meanwhile is told after it
+        for envelope, _, settlement in ended:
+            dead: tuple[DeadMessage, ...] = ()
+            if settlement.kind == "dead_lettered":
+                dead = (self.entries.dead(envelope, settlement.reason),)
+            told = self._told(actor, envelope, settlement)
+            entry = self.entries.of_what_befell(actor, track, settlement.kind, envelope, None, told)
+            line = Line(entry, dead, follows_commit=True, is_of_commit=True)
+            line.telling, telling = telling, None
+            track.lines.append(line)
+            envelope.promise, envelope.is_put_aside, envelope.ends_with_commit = None, False, True
+        return [(envelope, promise) for envelope, promise, _ in ended]
+
+    def _not_ended(self, actor: Actor, ended: list[tuple[Envelope, str | None]]) -> None:
+        """Follow a commit that was not stored: what was to end with it is postponed as before."""
+        for envelope, promise in ended:
+            envelope.promise, envelope.is_put_aside, envelope.ends_with_commit = promise, True, False
+            envelope.answer = None
+            if envelope.settled:  # its deadline has passed meanwhile
+                self._add(actor, "expired", envelope)
+        track = self._track(actor)
+        if track.telling is not None:
+            track.telling(None)
+
+    @contextmanager
+    def as_a_whole(self, actor: Actor) -> Generator[None]:
+        """Let all that befalls a machine meanwhile be stored as a whole or not at all."""
+        track = actor.track
+        if track is None or track.is_writing:
+            yield  # what is on its way comes first, and all that waits for it goes as one batch
+            return
+        track.is_writing = True
+        try:
+            yield
+        finally:
+            track.is_writing = False
+            self.writer.write(actor.id, track)
 
     # -- what is recorded without a commit ------------------------------------------------------------------------
 
@@ -197,6 +251,9 @@ class Recording:
         tell: Callable[[JournalError | None], None],
     ) -> None:
         """Record an outcome that is no commit, if the journal is to have it; it is told when that is stored."""
+        if envelope.ends_with_commit:
+            self.tell_in_order(actor, tell)
+            return
         if (
             isinstance(settlement.error, SystemStopping | SystemFailed | JournalError)
             or settlement.reason == "interrupted"
@@ -343,12 +400,30 @@ class Recording:
 def _is_recorded(envelope: Envelope) -> bool:
     """Return whether each outcome of an event is an entry.
 
-    It came by a promise or a timer, is postponed, is a notice, or a machine is to hear of it.
+    It came by a promise or a timer, is postponed, is a notice, or a machine is to hear of it; and that is not stored
+    with the commit that ended its machine.
     """
-    return bool(
+    return not envelope.ends_with_commit and bool(
         envelope.promise
         or envelope.is_put_aside
         or envelope.reply_to
         or envelope.timer is not None
         or is_notice(envelope)
     )
+
+
+def _endings(turn: Turn, choice: Transition) -> Iterator[tuple[Envelope, Settlement]]:
+    """Yield what waits at a machine that ends with a commit and was postponed, with what becomes of it."""
+    actor = turn.actor
+    mailbox, seq, state = actor.mailbox, actor.seq + 1, choice.new
+    waiting: list[Envelope] = [] if mailbox is None else [*(mailbox.postponed or ())]
+    if choice.target.final and choice.changes_state:
+        for envelope in waiting:
+            error: ActorFSMError = perform.unhandled_in(choice.target, actor, envelope)
+            yield envelope, Settlement("unhandled", state, None, None, error, str(error), seq)
+        waiting = []
+    if turn.stops_machine and not keeps_mail(actor):
+        released: Iterable[Envelope] = () if mailbox is None else mailbox.released or ()
+        for envelope in (*waiting, *released):
+            error = perform.stopped_before(actor, envelope, perform.STOPPED_ITSELF)
+            yield envelope, Settlement("dead_lettered", state, None, None, error, str(error), seq)

@@ -66,9 +66,12 @@ class Telling:
 
 
 class Line:
-    """An entry on its way: the turn of a commit waits for its answer, another outcome is told when it is stored."""
+    """An entry on its way: the turn of a commit waits for its answer, another outcome is told when it is stored.
 
-    __slots__ = ("answer", "dead", "entry", "envelope", "follows_commit", "image", "telling")
+    One that belongs to the commit before it is stored with that, or not at all.
+    """
+
+    __slots__ = ("answer", "dead", "entry", "envelope", "follows_commit", "image", "is_of_commit", "telling")
 
     def __init__(
         self,
@@ -80,8 +83,10 @@ class Line:
         *,
         image: Image | None = None,
         follows_commit: bool = False,
+        is_of_commit: bool = False,
     ) -> None:
         self.entry = entry
+        self.is_of_commit = is_of_commit
         self.follows_commit = follows_commit
         self.image = image
         self.dead = dead

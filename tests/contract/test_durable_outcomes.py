@@ -191,7 +191,7 @@ def test_a_message_for_nobody_is_a_dead_letter_when_that_is_stored(sim: Callable
 
 
 @pytest.mark.rule("C23")
-def test_a_postponed_ask_that_is_not_handled_is_answered_when_that_is_stored(
+def test_a_postponed_ask_that_is_not_handled_is_answered_when_that_is_stored_with_the_end_of_its_machine(
     sim: Callable[..., None],
 ) -> None:
     async def scenario() -> None:
@@ -201,9 +201,10 @@ def test_a_postponed_ask_that_is_not_handled_is_answered_when_that_is_stored(
             asking = asyncio.ensure_future(system.ask("b", Wait(), timeout=100))
             await system.clock.advance(1)
             journal.takes_s = 2
-            await system.ask("b", Close())
+            closing = asyncio.ensure_future(system.ask("b", Close()))
             await system.clock.advance(1)
             assert not asking.done()
+            await closing
             with pytest.raises(Unhandled):
                 await asking
             assert (await _kinds(journal, "b"))[-2:] == ["committed", "unhandled"]
