@@ -31,10 +31,13 @@ app.add_typer(journal.app, name="journal")
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command; return the exit status. What went wrong is one line on the standard error."""
+    status = 0
     try:
-        app(args=list(arguments), prog_name="actorfsm")
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 1
+        try:
+            app(args=list(arguments), prog_name="actorfsm")
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else 1
+        sys.stdout.flush()
     except ActorFSMError as error:
         sys.stderr.write(f"actorfsm: {error}\n")
         return 2
@@ -42,8 +45,10 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout = None  # whoever read has gone: there is nothing more to say, at the exit neither
         return 2
     except OSError as error:
+        if error.filename is None:
+            sys.stdout = None  # what could not be written is not tried again at the exit
         sys.stderr.write(f"actorfsm: {error.filename or 'the output'}: {error.strerror or error}\n")
         return 2
     except KeyboardInterrupt:
         return 130
-    return 0
+    return status

@@ -232,7 +232,10 @@ def test_own_events_that_were_raised_come_first_in_the_next_life(
                 await asyncio.sleep(0)
             await system.shutdown(queues="abandon")
         async with lives.begin() as system:
-            assert await _notes(system, "o") == ("1", "2", ".")
+            notes = await _notes(
+                system, "o"
+            )  # the other one, if its turn came before the end, is behind them
+            assert notes in {("1", "2", "."), ("1", "2", "lost with its sender", ".")}
 
     sim(scenario, seeds=SEEDS)
 

@@ -478,6 +478,7 @@ async def _run(lives: Lives, seed: int, policy: PassivationPolicy | None) -> tup
                 await (await system.get_or_spawn(Strict, name)).ask(Note(text="last"))
             except Exception as error:  # noqa: BLE001 -- whatever it is, it has to be the same
                 alive.append(type(error).__name__)
+            await system.load(name)
             shown = system.snapshot(name)
             alive.append((shown.state, shown.data, shown.seq, shown.incarnation))
         return left, ends, counted, alive

@@ -945,6 +945,7 @@ def fold_log(lines: Iterable[bytes]) -> Fold:
 @pytest.mark.skipif(
     not REAL.exists(), reason="the real log is not here: ../shared/data/olist_events.jsonl.gz"
 )
+@pytest.mark.timeout(300)
 def test_the_real_log_is_read_to_its_last_line_and_every_order_is_where_it_belongs() -> None:
     said: list[str] = []
 

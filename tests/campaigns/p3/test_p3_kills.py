@@ -7,6 +7,7 @@ import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -139,18 +140,22 @@ def test_the_oracle_knows_that_an_entry_with_a_snapshot_names_the_timers_that_ra
     """Seed 7, round 50: two payments within the four milliseconds of a timer, the second with a snapshot."""
     path = tmp_path / "tills.db"
 
+    replies: list[int] = []
+
     async def pay_twice() -> None:
         async with ActorSystem(
             Till, Ledger, journal=path, snapshots=SnapshotPolicy(every=1), trace=None
         ) as system:
             await system.spawn(Ledger, "ledger")
             till = await system.spawn(Till, "till-1")
-            await asyncio.gather(
-                till.ask(Pay(number=1), event_id="a/1"), till.ask(Pay(number=2), event_id="a/2")
-            )
+            asked = (till.ask(Pay(number=n), event_id=f"a/{n}") for n in (1, 2))
+            replies.extend(await asyncio.gather(*asked))  # in whichever order they came to the till
 
     simulate(pay_twice)
-    notes = Notes(sent={"a/1", "a/2"}, answers={"a/1": ("till-1", 1, 0), "a/2": ("till-1", 2, 0)})
+    answers: dict[str, tuple[str, Any, int]] = {
+        f"a/{n}": ("till-1", reply, 0) for n, reply in enumerate(replies, 1)
+    }
+    notes = Notes(sent={"a/1", "a/2"}, answers=answers)
     assert judge(path, notes) == []
     with closing(sqlite3.connect(path)) as connection:
         bodies = [json.loads(body) for (body,) in connection.execute("SELECT body FROM entries")]
