@@ -67,16 +67,14 @@ class Log:
 
     Args:
         source: Path of a file, plain or gzipped, or `-` for the standard input.
-        limit: The longest line, in bytes; of a longer one only the beginning is kept.
 
     Raises:
         LogError: It cannot be opened.
     """
 
-    def __init__(self, source: str | os.PathLike[str], *, limit: int = MAX_LINE_BYTES) -> None:
+    def __init__(self, source: str | os.PathLike[str]) -> None:
         is_stream = str(source) == STANDARD_INPUT
         self.name = "standard input" if is_stream else str(source)
-        self._limit = limit
         try:
             # A buffer of our own on the standard input: the interpreter's would be in use when it wants to exit.
             file = open(0, "rb", closefd=False) if is_stream else Path(source).open("rb")  # noqa: SIM115 -- closed in __exit__
@@ -95,7 +93,7 @@ class Log:
         Raises:
             LogError: It cannot be read to its end.
         """
-        splitter = Splitter(self._limit)
+        splitter = Splitter()
         call: Any = elsewhere or in_thread
         while chunk := await call(self._read):
             yield list(splitter.feed(chunk))

@@ -12,7 +12,7 @@ from actorfsm.errors import ActorFSMError, DefinitionError, InvalidEvent, Unsupp
 from actorfsm.event import MAX_PAYLOAD_BYTES
 from actorfsm.integrations.http import Problem, address_of, plain_problem, problem_of
 from actorfsm.integrations.live import EVENT_STREAM_HEADERS, HEARTBEAT_S, Streams, live
-from actorfsm.integrations.resource import MAX_HISTORY, MAX_SEQ, Resource
+from actorfsm.integrations.resource import MAX_HISTORY, MAX_SEQ, Resource, the_one
 from actorfsm.problems import field_names, problems_of
 from actorfsm.runtime.system import ActorSystem
 
@@ -111,18 +111,8 @@ def system_of(request: web.Request, machine_class: type[Machine[Any, Any]] | Non
     Raises:
         DefinitionError: There is no such system, or more than one.
     """
-    found = [
-        system
-        for system in _systems_of(request)
-        if machine_class is None or machine_class in system.machine_classes
-    ]
-    if len(found) == 1:
-        return found[0]
-    what = "system" if machine_class is None else f"system with {machine_class.__name__}"
-    raise DefinitionError(
-        f"{len(found) or 'no'} {what} in the application: "
-        + ("name one of its machine classes" if found else "call setup(app, ...) before it starts")
-    )
+    systems = _systems_of(request)
+    return the_one(systems, machine_class, "in the application", "call setup(app, ...) before it starts")
 
 
 def ref_of(request: web.Request, machine_class: type[MachineT], parameter: str = "id") -> Ref[MachineT]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from actorfsm.machine.machine import Machine
     from actorfsm.runtime.system import ActorSystem
 
-__all__ = ["MAX_HISTORY", "MAX_SEQ", "Happened", "History", "Resource", "happened"]
+__all__ = ["MAX_HISTORY", "MAX_SEQ", "Happened", "History", "Resource", "happened", "the_one"]
 
 MAX_HISTORY: Final = 1_000
 """Entries of one page of a history."""
@@ -229,6 +229,29 @@ class Resource:
             entries=[happened(entry) for entry in page],
             next=page[-1].seq if len(entries) > limit else None,
         )
+
+
+def the_one(
+    systems: list[ActorSystem[Any]], machine_class: type[Machine[Any, Any]] | None, where: str, remedy: str
+) -> ActorSystem[Any]:
+    """Return the system that an application has.
+
+    Args:
+        systems: All that it has.
+        machine_class: A class that lives in it; needed where there are several.
+        where: Where they were looked for.
+        remedy: What to do where there is none.
+
+    Raises:
+        DefinitionError: There is no such system, or more than one.
+    """
+    found = [system for system in systems if machine_class is None or machine_class in system.machine_classes]
+    if len(found) == 1:
+        return found[0]
+    what = "system" if machine_class is None else f"system with {machine_class.__name__}"
+    raise DefinitionError(
+        f"{len(found) or 'no'} {what} {where}: " + ("name one of its machine classes" if found else remedy)
+    )
 
 
 def happened(what: Entry | TransitionEntry) -> Happened:

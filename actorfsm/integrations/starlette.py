@@ -13,6 +13,7 @@ from typing_extensions import TypeVar
 from actorfsm.errors import ActorFSMError, DefinitionError, Unsupported
 from actorfsm.integrations.http import problem_of
 from actorfsm.integrations.live import Streams
+from actorfsm.integrations.resource import the_one
 from actorfsm.runtime.system import ActorSystem
 
 try:
@@ -98,22 +99,9 @@ def system_of(
     Raises:
         DefinitionError: There is no such system, or more than one.
     """
-    found = [
-        system
-        for system in systems_of(connection)
-        if machine_class is None or machine_class in system.machine_classes
-    ]
-    if len(found) == 1:
-        return found[0]
-    what = "system" if machine_class is None else f"system with {machine_class.__name__}"
-    raise DefinitionError(
-        f"{len(found) or 'no'} {what} in the state of the application's lifespan: "
-        + (
-            "name one of its machine classes"
-            if found
-            else "give the application lifespan(...), and let it run"
-        )
-    )
+    where = "in the state of the application's lifespan"
+    remedy = "give the application lifespan(...), and let it run"
+    return the_one(systems_of(connection), machine_class, where, remedy)
 
 
 async def problem_response(request: Request, error: Exception) -> Response:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from actorfsm import JournalError, Sink, logs
+from actorfsm.feed.log import Log, LogError
 from actorfsm.journal.protocol import Journal
 from actorfsm.journal.sqlite import SQLiteJournal
 from actorfsm.sinks import StructlogSink
@@ -26,7 +27,7 @@ from actorfsm.testing import SimLoop
 from examples.orders.books import Books, read_books
 from examples.orders.feed import Account, Feeder, OtherLog
 from examples.orders.gateway import BadLuck, Weather
-from examples.orders.log import SHIPPED, Log, LogError
+from examples.orders.log import SHIPPED
 from examples.orders.shop import LogClock, open_shop
 from examples.orders.summary import Summary
 

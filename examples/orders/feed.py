@@ -14,9 +14,11 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from actorfsm import ActorSystem, InvalidEvent, Record
+from actorfsm.feed.log import Log, LogError
 from actorfsm.feed.position import WINDOW
+from actorfsm.shown import shown
 from examples.orders.books import Books, event_id_of
-from examples.orders.log import BadLine, Log, LogError, parse, shown
+from examples.orders.log import BadLine, in_thread, parse
 from examples.orders.order import OrderEvent
 from examples.orders.shop import LogClock
 
@@ -136,7 +138,7 @@ class Feeder:
 
     async def _events(self, log: Log) -> AsyncIterator[Line]:
         progress = Progress(log, self._account, self._say)
-        async for lines in log.lines():
+        async for lines in log.chunks(in_thread):
             for text in lines:
                 self._account.lines += 1
                 if not text.strip():

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 from hypothesis import given, strategies as st
 
+from actorfsm.feed.log import Log, LogError, Splitter
 from actorfsm.feed.position import WINDOW
 from actorfsm.journal.memory import MemoryJournal, MemoryStore
 from actorfsm.testing import simulate
@@ -26,7 +27,7 @@ from examples.orders.__main__ import drive, main
 from examples.orders.books import OUTCOMES, Books, LastLine, read_books
 from examples.orders.feed import Account, Feeder, Progress
 from examples.orders.gateway import CONNECTS_IN_S, BadLuck, Weather
-from examples.orders.log import MAX_LINE_BYTES, SHIPPED, BadLine, Log, LogError, Splitter, parse
+from examples.orders.log import MAX_LINE_BYTES, SHIPPED, BadLine, parse
 from examples.orders.order import EVENTS, Order, OrderState
 from examples.orders.shop import LogClock, open_shop
 from examples.orders.summary import Summary
@@ -70,13 +71,13 @@ class Lines:
     def __init__(
         self, *chunks: Iterable[bytes], pause_s: float = 0, error: BaseException | None = None
     ) -> None:
-        self.chunks = [list(chunk) for chunk in chunks]
+        self.pieces = [list(chunk) for chunk in chunks]
         self.pause_s = pause_s
         self.error = error
         self.progress = None
 
-    async def lines(self) -> AsyncIterator[list[bytes]]:
-        for chunk in self.chunks:
+    async def chunks(self, elsewhere: object = None) -> AsyncIterator[list[bytes]]:
+        for chunk in self.pieces:
             await asyncio.sleep(self.pause_s)
             yield chunk
         if self.error is not None:

@@ -16,6 +16,7 @@ import pytest
 import structlog
 
 from actorfsm.__main__ import main
+from actorfsm.feed.log import Log
 from actorfsm.journal.memory import MemoryJournal, MemoryStore
 from actorfsm.machine.machine import definition_of
 from actorfsm.sinks.fields import LEVELS
@@ -28,7 +29,7 @@ from actorfsm.verify_log.laws import Illegal
 from actorfsm.verify_log.lines import MAX_LINE_BYTES
 from actorfsm.verify_log.replay import Replay
 from examples.orders.__main__ import drive
-from examples.orders.log import SHIPPED, Log
+from examples.orders.log import SHIPPED
 from tests.campaigns.p2_machines import CLASSES as P2_CLASSES
 from tests.campaigns.p2_world import run_seed
 from tests.verify_log.world import CLASSES, HERE, Parcel, Signal, log_of, records_of, text_of, verify
