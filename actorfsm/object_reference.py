@@ -6,12 +6,35 @@ import sys
 from functools import reduce
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actorfsm.errors import ActorFSMError
 from actorfsm.shown import shown
 
-__all__ = ["object_at"]
+if TYPE_CHECKING:
+    from types import ModuleType
+
+__all__ = ["module_at", "object_at"]
+
+
+def module_at(name: str) -> ModuleType:
+    """Return a module, which may stand in the current folder.
+
+    Raises:
+        ActorFSMError: There is none, or it cannot be imported.
+    """
+    here = str(Path.cwd())
+    if (
+        here not in sys.path and "" not in sys.path
+    ):  # so it is with `python -m`, and not with a console script
+        sys.path.insert(0, here)
+    try:
+        return import_module(name)
+    except Exception as error:  # noqa: BLE001 -- a module may raise anything when it is imported
+        raise ActorFSMError(
+            f"{shown(name)} cannot be imported ({type(error).__name__}: {shown(str(error), 200)}); run this in "
+            "the folder or environment in which your program runs"
+        ) from None
 
 
 def object_at(reference: str, *, what: str, example: str) -> Any:
@@ -28,18 +51,7 @@ def object_at(reference: str, *, what: str, example: str) -> Any:
     module_name, colon, name = reference.partition(":")
     if not (module_name and colon and name):
         raise ActorFSMError(f"{shown(reference)}: name {what}, for example {example}")
-    here = str(Path.cwd())
-    if (
-        here not in sys.path and "" not in sys.path
-    ):  # so it is with `python -m`, and not with a console script
-        sys.path.insert(0, here)
-    try:
-        module = import_module(module_name)
-    except Exception as error:  # noqa: BLE001 -- a module may raise anything when it is imported
-        raise ActorFSMError(
-            f"{shown(module_name)} cannot be imported ({type(error).__name__}: {shown(str(error), 200)}); run this in "
-            "the folder or environment in which your program runs"
-        ) from None
+    module = module_at(module_name)
     try:
         found: Any = reduce(getattr, name.split("."), module)
     except AttributeError:

@@ -5,7 +5,6 @@ Exit status 0: nothing that cannot be meant. 1: something. 2: nothing could be s
 
 from __future__ import annotations
 
-import importlib
 import json
 import pkgutil
 from collections import Counter
@@ -18,6 +17,7 @@ from actorfsm.check.rules import check_machines
 from actorfsm.errors import ActorFSMError, DefinitionError
 from actorfsm.machine.checks import check_system
 from actorfsm.machine.machine import Machine, definition_of
+from actorfsm.object_reference import module_at
 from actorfsm.verify_log.command import NoAnswer, definition_at
 
 if TYPE_CHECKING:
@@ -119,17 +119,11 @@ def _definitions_at(path: str) -> Iterator[Definition]:
 
 
 def _modules_at(path: str) -> Iterator[ModuleType]:
-    try:
-        module = importlib.import_module(path)
-        yield module
-        for below in pkgutil.walk_packages(getattr(module, "__path__", []), f"{path}."):
-            if below.name.rpartition(".")[2] != "__main__":
-                yield importlib.import_module(below.name)
-    except Exception as error:  # noqa: BLE001 -- a module may raise anything when it is imported
-        raise NoAnswer(
-            f"{path} cannot be imported ({type(error).__name__}: {str(error)[:200]}); run this in the folder or "
-            "environment in which your program runs"
-        ) from None
+    module = module_at(path)
+    yield module
+    for below in pkgutil.walk_packages(getattr(module, "__path__", []), f"{path}."):
+        if below.name.rpartition(".")[2] != "__main__":
+            yield module_at(below.name)
 
 
 def _alive(machine_class: Any) -> Definition | None:

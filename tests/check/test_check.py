@@ -189,6 +189,19 @@ def test_what_cannot_be_checked_is_one_line_that_says_what_to_do(path: str, says
     assert says in err
 
 
+def test_a_module_of_the_current_folder_is_found_also_by_the_console_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shop_of_this_folder.py").write_text("from tests.check.machines import Sound\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        sys, "path", [entry for entry in sys.path if entry]
+    )  # a script has no current folder there
+    status, out, err = check("shop_of_this_folder")
+    sys.modules.pop("shop_of_this_folder")
+    assert (status, out, err) == (0, "1 machine class: 0 wrong, 0 in doubt, 0 noted\n", "")
+
+
 class Twin(StrEnum):
     ONE = auto()
     TWO = auto()
