@@ -1,16 +1,22 @@
 """The pages of the documentation do what they say: every Python block on them is run.
 
 Blocks of one page share one namespace and are run from top to bottom. One with `await` outside of a function runs on
-the simulated loop; nothing may be left behind at its end. A block marked `text output` is what the Python block above
-it prints; so is one marked `mermaid`, which is a picture. A block marked `python no-run` is not run; how many a page
-has of those is written down here.
+the simulated loop; nothing may be left behind at its end. A block marked `text output` is what the block above it
+prints; so is one marked `mermaid`, which is a picture. A block marked `python no-run` is not run; how many a page has
+of those is written down here.
+
+A page may also be a session at a terminal. A block marked with the name of a file, such as `python light.py` or
+`json events.jsonl`, is saved under it. The lines of one marked `console run` are run where the files are, and have to
+end well, or as `console run exits 1` says. `text output like` is output with times and ids of that run.
 """
 
 from __future__ import annotations
 
 import ast
 import inspect
+import os
 import re
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +25,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import actorfsm
 from actorfsm.testing.loop import simulate
 
 if TYPE_CHECKING:
@@ -31,6 +38,15 @@ NOT_RUN = {
     "docs/how-to/run-on-postgresql.md": 3,  # they name a server; what they do is in tests/journal/test_postgresql*.py
     "docs/how-to/simulate-your-machine.md": 2,  # tests for pytest: run as such by tests/testing/test_plugin.py
 }
+FILE = re.compile(r"\w+ (?P<name>[\w-]+\.\w+)")
+CONSOLE = re.compile(r"console run(?: exits (?P<status>\d+))?")
+OF_ONE_RUN = (
+    (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?"), "TIME"),
+    (re.compile(r"\+\d+:\d\d:\d\d(\.\d+)?"), "LATER"),
+    (re.compile(r"\b[0-9a-f]{12}(?=[-.]\d)"), "ID"),
+    (re.compile(r"\b\d+(\.\d+)? (ms|s)\b"), "SECONDS"),
+    (re.compile(r" +"), " "),  # what aligns these
+)
 FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,})(?P<info>.*)$")
 
 
@@ -70,10 +86,41 @@ def run(block: Block, page: str, namespace: dict[str, object]) -> None:
         exec(code, namespace)  # noqa: S102 -- the same
 
 
+def run_commands(block: Block, status: int, folder: Path) -> str:
+    """Run the lines of a console block, as its reader does; return what is seen then."""
+    lines = block.text.splitlines()
+    assert all(line.startswith("$ ") for line in lines), f"line {block.line}: no prompt"
+    environment = {
+        **os.environ,
+        "COLUMNS": "100",
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),
+        "PYTHONPATH": str(Path(actorfsm.__file__).parents[1]),  # installed or not
+    }
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(line.removeprefix("$ ") for line in lines)],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == status, f"line {block.line}: {done.stdout}"
+    return done.stdout
+
+
+def without_what_is_of_one_run(text: str) -> str:
+    for pattern, word in OF_ONE_RUN:
+        text = pattern.sub(word, text)
+    return text
+
+
 def name_of(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
+@pytest.mark.timeout(300)  # a page with commands starts an interpreter for each
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_python_block_of_the_page_runs_and_prints_what_the_page_says(
     page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
@@ -86,15 +133,27 @@ def test_every_python_block_of_the_page_runs_and_prints_what_the_page_says(
         if block.info == "python":
             run(block, str(page), module.__dict__)
             printed = capsys.readouterr().out
+        elif console := CONSOLE.fullmatch(block.info):
+            printed = run_commands(block, int(console["status"] or 0), tmp_path)
+        elif file := FILE.fullmatch(block.info):
+            (tmp_path / file["name"]).write_text(block.text, encoding="utf-8")
         elif block.info in {"text output", "mermaid"}:
             assert block.text == printed, f"{name_of(page)}, line {block.line}"
+        elif block.info == "text output like":
+            seen = without_what_is_of_one_run(printed)
+            assert without_what_is_of_one_run(block.text) == seen, (
+                f"{name_of(page)}, line {block.line}:\n{printed}"
+            )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_no_python_block_of_the_page_escapes_by_another_name(page: Path) -> None:
     infos = [block.info for block in blocks_of(page.read_text(encoding="utf-8"))]
     assert all(infos), "a block without a name: text, console, python ..."
-    assert {info for info in infos if "py" in info.lower()} <= {"python", "python no-run"}
+    others = {info for info in infos if "py" in info.lower() and not FILE.fullmatch(info)}
+    assert others <= {"python", "python no-run"}
+    assert all(CONSOLE.fullmatch(info) for info in infos if info.startswith("console "))
+    assert all(info in {"text output", "text output like"} for info in infos if info.startswith("text "))
     assert infos.count("python no-run") == NOT_RUN.get(name_of(page), 0)
 
 
@@ -109,9 +168,41 @@ def test_links_of_the_page_lead_to_files_that_are_there(page: Path) -> None:
 
 
 def test_the_readme_and_the_tutorial_have_blocks_that_run() -> None:
-    for page, least in (("README.md", 1), ("docs/tutorial.md", 10)):
-        infos = [block.info for block in blocks_of((ROOT / page).read_text(encoding="utf-8"))]
-        assert infos.count("python") >= least
+    infos_of = {
+        page: [block.info for block in blocks_of((ROOT / page).read_text(encoding="utf-8"))]
+        for page in ("README.md", "docs/tutorial.md")
+    }
+    assert "python" in infos_of["README.md"]
+    assert sum(CONSOLE.fullmatch(info) is not None for info in infos_of["docs/tutorial.md"]) >= 8
+
+
+def test_each_program_of_the_tutorial_is_run_by_a_command() -> None:
+    blocks = list(blocks_of((ROOT / "docs/tutorial.md").read_text(encoding="utf-8")))
+    text = "".join(block.text for block in blocks)
+    saved = [file["name"] for block in blocks if (file := FILE.fullmatch(block.info))]
+    for name in saved:
+        module = name.removesuffix(".py")
+        assert f"$ python {name}\n" in text or f"from {module} import" in text, name
+
+
+def test_a_command_that_does_not_end_as_the_page_says_is_reported_with_what_it_printed(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(AssertionError, match="line 3: so it was\n"):
+        run_commands(Block("console run", "$ echo so it was\n$ exit 1\n", 3), 0, tmp_path)
+
+
+def test_output_of_another_run_is_alike_but_for_times_and_ids() -> None:
+    one, other = (
+        f"1  2026-11-25 {time}  +0:00:0{rest}  committed  {name}-1\n"
+        for time, rest, name in (
+            ("01:47:20.188", "0.1", "4143e1e3ef13.1"),
+            ("22:00:00.5", "1", "bb43e1e3ef13.1"),
+        )
+    )
+    assert one != other
+    assert without_what_is_of_one_run(one) == without_what_is_of_one_run(other)
+    assert without_what_is_of_one_run(one) != without_what_is_of_one_run(one.replace("committed", "vetoed"))
 
 
 def test_a_block_that_fails_is_reported_with_the_line_of_the_page() -> None:

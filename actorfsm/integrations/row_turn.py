@@ -30,7 +30,7 @@ from actorfsm.machine.data import DataRules
 from actorfsm.machine.definition import Transition
 from actorfsm.machine.draft import Drafts, show_fields
 from actorfsm.machine.machine import definition_of
-from actorfsm.machine.selection import guards_that_refused, select
+from actorfsm.machine.selection import guards_that_refused, in_words, select
 from actorfsm.runtime.perform import refusal
 from actorfsm.runtime.reply import described, safe_text
 from actorfsm.trace import Record
@@ -279,7 +279,7 @@ class RowTurn:
         node = self.kind.definition.states[self.state]
         guards = guards_that_refused(node, self._event)
         allowed = [name for name in node.allowed if name != "Spawn"]
-        said = f"; the guards {', '.join(guards)} said no" if guards else ""
+        said = in_words(guards)
         return Unhandled(
             f"{self.machine_id} has no transition for {type(self._event).__name__} in {node.name}{said}; it takes "
             + (", ".join(allowed) or "nothing"),

@@ -8,9 +8,11 @@ from actorfsm.errors import HookFailed, Veto
 from actorfsm.event import StateTimeout
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from actorfsm.machine.definition import Choice, StateNode
 
-__all__ = ["guards_that_refused", "select"]
+__all__ = ["guards_that_refused", "in_words", "select"]
 
 
 def select(node: StateNode, event: Any, machine: Any) -> Choice | None:
@@ -60,3 +62,10 @@ def _refuse_verdict(guard_name: str, verdict: Any) -> None:
     raise HookFailed(
         f"the guard {guard_name} returned {type(verdict).__name__}, not True or False", hook=guard_name
     )
+
+
+def in_words(guards: Sequence[str]) -> str:
+    """Return what an error says of the guards that said no: nothing if there are none."""
+    if not guards:
+        return ""
+    return f"; the guard{'s' if len(guards) > 1 else ''} {', '.join(guards)} said no"

@@ -23,7 +23,7 @@ from actorfsm.errors import (
     Vetoed,
 )
 from actorfsm.machine.definition import POSTPONE
-from actorfsm.machine.selection import guards_that_refused
+from actorfsm.machine.selection import guards_that_refused, in_words
 from actorfsm.runtime import jobs, timers
 from actorfsm.runtime.crash import Crash
 from actorfsm.runtime.envelope import Envelope, Settlement
@@ -531,7 +531,7 @@ def unhandled_in(node: StateNode, actor: Actor, envelope: Envelope) -> Unhandled
     event = envelope.event
     guards = guards_that_refused(node, event)
     allowed = [name for name in node.allowed if name != "Spawn"]
-    said = f"; the guards {', '.join(guards)} said no" if guards else ""
+    said = in_words(guards)
     if envelope.timer is not None and POSTPONE in node.choices.get(type(event), ()):
         said = ", and what a timer sends is not postponed"
     return Unhandled(

@@ -139,7 +139,7 @@ def test_refused_and_failed_events_say_where_and_why_and_keep_the_number_of_the_
         assert type(failed.error.__cause__) is ValueError
         assert (unhandled.name, unhandled.hook, unhandled.target) == ("unhandled", None, None)
         assert unhandled.reason.startswith("lamp has no transition for Off in OFF; it takes ")
-        assert guarded.reason.startswith("lamp has no transition for Switch in OFF; the guards guard said no")
+        assert guarded.reason.startswith("lamp has no transition for Switch in OFF; the guard guard said no")
         assert len({record.event_id for record in trace}) == 5
 
     sim(scenario)
