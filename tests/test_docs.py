@@ -44,7 +44,7 @@ OF_ONE_RUN = (
     (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?"), "TIME"),
     (re.compile(r"\+\d+:\d\d:\d\d(\.\d+)?"), "LATER"),
     (re.compile(r"\b[0-9a-f]{12}(?=[-.]\d)"), "ID"),
-    (re.compile(r"\b\d+(\.\d+)? (ms|s)\b"), "SECONDS"),
+    (re.compile(r"\b[\d,]+ a second"), "RATE"),
     (re.compile(r" +"), " "),  # what aligns these
 )
 FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,})(?P<info>.*)$")

@@ -50,7 +50,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     for row in rows:
         printed.add_row(*(escape(shown(str(cell))) for cell in row))
     is_terminal = sys.stdout.isatty()
-    Console(file=sys.stdout, width=None if is_terminal else 10_000, highlight=False).print(printed)
+    console = Console(file=sys.stdout, width=None if is_terminal else 10_000, highlight=False)
+    with console.capture() as captured:
+        console.print(printed)
+    # Cells are filled up to the width of their column, the last of a line too: nobody needs that.
+    sys.stdout.write("".join(f"{line.rstrip(' ')}\n" for line in captured.get().splitlines()))
 
 
 class Progress:

@@ -52,7 +52,9 @@ def test_ls_counts_machines_by_class_and_state_or_lists_them(orders: Path, call:
         {"class": "Order", "status": "alive", "state": "S3", "machines": 1},
         {"class": "Order", "status": "finished", "state": "S6", "machines": 1},
     ]
-    assert "S6" in call("ls", orders).out
+    lines = call("ls", orders).out.splitlines()
+    assert lines[-1] == "Order  finished  S6     1"
+    assert [line for line in lines if line.endswith(" ")] == []
     assert call("ls", orders, "--ids").out.splitlines() == [
         "a  Order  finished  S6  6",
         "b  Order  alive  S3  3",
