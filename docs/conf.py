@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
-from actorfsm import __version__
+from actorfsm import __version__, integrations
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent / "_ext")]  # the examples; our own directives
+
+# autodoc imports what it does not find imported with `TYPE_CHECKING` set, so that the names of annotations exist. The
+# cycles that these names stand for exist then too, and web frameworks evaluate annotations: so these are imported here.
+for module in iter_modules(integrations.__path__, f"{integrations.__name__}."):
+    import_module(module.name)
 
 project = "actorfsm"
 author = "the actorfsm authors"

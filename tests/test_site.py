@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from pathlib import Path
+
+import pytest
 
 import actorfsm
 
@@ -33,3 +36,44 @@ def test_every_page_can_be_reached_from_the_first_one() -> None:
     }
     assert pages == listed - {"explanation/decisions/index"}
     assert "how-to/*" in index
+
+
+INTEGRATIONS = DOCS.parent / "actorfsm" / "integrations"
+# What several of them are built of. Nobody imports these from outside.
+PARTS = {"figures", "http", "live", "resource", "row_turn"}
+
+
+def module_names() -> list[str]:
+    return sorted(
+        path.stem for path in INTEGRATIONS.iterdir() if path.stem.isidentifier() and path.stem[0] != "_"
+    )
+
+
+def public_names(module: str) -> set[str]:
+    """Return what a module says is public; read, not imported, so that no extra is needed."""
+    path = (DOCS.parent / module.replace(".", "/")).with_suffix(".py")
+    tree = ast.parse(
+        (path if path.exists() else path.with_suffix("") / "__init__.py").read_text(encoding="utf-8")
+    )
+    (names,) = (
+        ast.literal_eval(statement.value)
+        for statement in tree.body
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__all__"
+    )
+    return set(names)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [*(f"actorfsm.integrations.{name}" for name in module_names() if name not in PARTS), "actorfsm.testing"],
+)
+def test_every_public_name_of_an_integration_is_in_the_reference_and_nothing_else(module: str) -> None:
+    page = (DOCS / "reference/api.md").read_text(encoding="utf-8")
+    section = page.partition(f".. currentmodule:: {module}\n")[2].partition("```")[0]
+    named = re.findall(r"^\.\. (?:auto\w+|py:data):: (\w+)$", section, flags=re.MULTILINE)
+    assert len(named) == len(set(named))
+    assert set(named) == public_names(module)
+
+
+def test_what_integrations_are_built_of_is_still_there() -> None:
+    assert PARTS.issubset(module_names())
