@@ -11,12 +11,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 from actorfsm import JournalError, Sink, logs
 from actorfsm.feed.log import Log, LogError
@@ -36,6 +37,7 @@ SEED: Final = 1
 """Decides about the gateway's bad luck, if nobody says otherwise."""
 EXIT_READ: Final = 0
 EXIT_NOT_READ: Final = 2
+"""Or not told: the summary could not be written."""
 EXIT_INTERRUPTED: Final = 130
 
 
@@ -57,7 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_NOT_READ
     except KeyboardInterrupt:  # a second Ctrl-C: at once, without a summary
         return EXIT_INTERRUPTED
-    print(json.dumps(asdict(summary), indent=2) if options.json else summary)
+    try:
+        print(json.dumps(asdict(summary), indent=2) if options.json else summary, flush=True)
+    except OSError as error:
+        _silence(sys.stdout)
+        if not isinstance(error, BrokenPipeError):  # whoever read has gone, as in `| head -1`: nothing to say
+            _say(f"orders: the summary was not written: {error.strerror}")
+        return EXIT_NOT_READ
     if summary.broken_off is not None:
         _say(f"orders: {summary.broken_off}")
         return EXIT_NOT_READ
@@ -160,7 +168,17 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:  # nobody listens: the shop goes on
+        _silence(sys.stderr)
+
+
+def _silence(stream: TextIO) -> None:
+    """Let what is still in a stream, and what may come, go nowhere: Python would try it again at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 if __name__ == "__main__":

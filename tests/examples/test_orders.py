@@ -692,6 +692,54 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize("arguments", [(), ("--json",)])
+def test_a_reader_that_has_gone_is_no_traceback(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "examples.orders", "-", *arguments]
+    log = line("o-1", "OrderPlaced") + b"\noops\n"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    try:
+        done = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env=environment,
+            input=log,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+        assert (done.returncode, done.stderr.count(b"\n")) == (2, 1), (
+            done.stderr
+        )  # the bad line, nothing else
+        both = subprocess.run(
+            command, cwd=tmp_path, env=environment, input=log, stdout=writer, stderr=writer, check=False
+        )
+        assert both.returncode == 2
+    finally:
+        os.close(writer)
+    quiet = run_orders("-", "--json", cwd=tmp_path, stdin=log)  # what was to be done is done all the same
+    assert summary_of(quiet.stdout)["known"] == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_summary_that_finds_no_room_is_told_so(tmp_path: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "examples.orders", "-"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            input=line("o-1", "OrderPlaced"),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (
+        2,
+        b"orders: the summary was not written: No space left on device\n",
+    )
+
+
 def summary_of(output: str | bytes) -> dict[str, Any]:
     summary: dict[str, Any] = json.loads(output)
     del summary["seconds"]
