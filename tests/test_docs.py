@@ -38,6 +38,8 @@ NOT_RUN = {
     "docs/how-to/run-on-postgresql.md": 3,  # they name a server; what they do is in tests/journal/test_postgresql*.py
     "docs/how-to/simulate-your-machine.md": 2,  # tests for pytest: run as such by tests/testing/test_plugin.py
 }
+WITH_SERVER = {"docs/how-to/rows-with-a-transition.md"}
+"""Pages whose code finds a PostgreSQL server at DATABASE_URL."""
 FILE = re.compile(r"\w+ (?P<name>[\w-]+\.\w+)")
 CONSOLE = re.compile(r"console run(?: exits (?P<status>\d+))?")
 OF_ONE_RUN = (
@@ -123,8 +125,14 @@ def name_of(page: Path) -> str:
 @pytest.mark.timeout(300)  # a page with commands starts an interpreter for each
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_python_block_of_the_page_runs_and_prints_what_the_page_says(
-    page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    page: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
+    if name_of(page) in WITH_SERVER:
+        monkeypatch.setenv("DATABASE_URL", request.getfixturevalue("postgresql_server").url())
     monkeypatch.chdir(tmp_path)  # what a page writes to a file
     module = ModuleType("page_" + re.sub(r"\W", "_", name_of(page)))
     monkeypatch.setitem(sys.modules, module.__name__, module)  # annotations are looked up there

@@ -111,6 +111,7 @@ class RowTurn:
         sinks: tuple[Sink, ...],
         event_id: str | None,
         in_loop: bool,
+        given: Any = None,
     ) -> None:
         """Begin.
 
@@ -139,6 +140,7 @@ class RowTurn:
         self._event = copy_value(event) if spec.mutable else event
         self._event_id = uuid4().hex if event_id is None else check_event_id(event_id)
         self._clock, self._sinks, self._in_loop = clock, sinks, in_loop
+        self._given = given
         self._step: Step | None = None
         self._choice: Transition | None = None
         self._began = monotonic()
@@ -328,6 +330,20 @@ class RowTurn:
         if not self._in_loop:
             return function(*arguments)
         return await asyncio.to_thread(function, *arguments)
+
+    def given(self, wanted: type[Any]) -> Any:
+        """Return what the caller handles the event in: the session that the row belongs to."""
+        if not isinstance(self._given, wanted):
+            raise Unsupported(
+                f"a hook of {self.kind.name} takes a {wanted.__name__}, and the event is handled in "
+                f"{type(self._given).__name__}",
+                machine_id=self.machine_id,
+                event=self._event,
+            )
+        return self._given
+
+    async def flush_given(self) -> None:
+        """Leave it to the caller when it is flushed."""
 
     def read_only_error(self) -> ReadOnly:
         """Return the error for a change where only looking is allowed."""

@@ -176,6 +176,7 @@ class MemoryJournal:
     """
 
     durable = False
+    shares_transactions = False
 
     def __init__(self, store: MemoryStore | None = None) -> None:
         self.store = MemoryStore() if store is None else store

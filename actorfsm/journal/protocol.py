@@ -90,6 +90,11 @@ class Journal(Protocol):
         ...
 
     @property
+    def shares_transactions(self) -> bool:
+        """Whether `append_in` can be had."""
+        ...
+
+    @property
     def epoch(self) -> int:
         """Which owner this is, counted from 1; 0 until it is open."""
         ...
@@ -135,6 +140,9 @@ class Journal(Protocol):
 
     async def settle(self, batch: Batch) -> bool:
         """Return whether a batch is stored, after an `OutcomeUnknown`.
+
+        Also of one with entries that went in by `append_in`, when nobody has said how the caller's transaction ended.
+        If this says no, it will not be stored later either.
 
         Raises:
             OutcomeUnknown: That still cannot be said.

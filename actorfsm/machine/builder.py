@@ -39,7 +39,7 @@ from actorfsm.machine.definition import (
     Step,
     Transition,
 )
-from actorfsm.machine.draft import in_thread
+from actorfsm.machine.draft import giving, in_thread
 from actorfsm.machine.timers import StateTimer
 from actorfsm.values import is_immutable
 
@@ -134,6 +134,12 @@ class _Builder:
         for state in mark.states:
             self._node(owner, state)
         accepts = signatures.hook_events(owner, function, self.namespace)
+        function = self._giving(name, function)
+        if mark.kind == "after" and name in self.definition.given:
+            raise DefinitionError(
+                f"{owner}: an after-hook runs when the transaction is committed and over: write the row in the body or "
+                "in an enter hook, or open a session of your own here"
+            )
         step = Step(
             name,
             mark.kind,
@@ -197,6 +203,7 @@ class _Builder:
     def _body(self, name: str, function: Callable[..., Any], mark: TransitionMark | TimeoutMark) -> Step:
         if mark.when is not None:
             signatures.guard_is_callable(f"{self.cls.__name__}.{name}", mark.when)
+        function = self._giving(name, function)
         return Step(
             name,
             "body",
@@ -206,6 +213,20 @@ class _Builder:
             mark.timeout_s or self.definition.options.hook_timeout_s,
             is_body=True,
         )
+
+    def _giving(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a hook or a body as a turn calls it: what it takes after the `*` is given to it."""
+        owner = f"{self.cls.__name__}.{name}"
+        given = signatures.given_argument(owner, function, self.namespace)
+        if given is None:
+            return function
+        if any(isinstance(mark, BlockingMark) for mark in marks_of(function)):
+            raise DefinitionError(
+                f"{owner}: @blocking runs it in a thread, and {given[0]} belongs to the event loop: write it as "
+                "`async def` without @blocking"
+            )
+        self.definition.given[name] = given[1]
+        return giving(function, *given)
 
     def _check_return(self, owner: str, function: Callable[..., Any], event_class: EventClass) -> None:
         says = signatures.return_annotation(function, self.namespace)

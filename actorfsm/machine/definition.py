@@ -294,6 +294,7 @@ class Definition:
         births: Those of them that create a machine.
         hooks: The hooks, in the order in which they run.
         mutable_fields: The data fields whose values could be changed in place.
+        given: What its hooks and bodies take after the `*`, by their names: the class of a session.
         is_plain: Whether no hook and no body is async, or runs in a thread.
         any_to_any: Whether it declares no transitions and no timeouts, so that any state may be requested from any
             other.
@@ -310,5 +311,6 @@ class Definition:
     births: frozenset[type[Any]] = frozenset()
     hooks: tuple[Hook, ...] = ()
     mutable_fields: frozenset[str] = frozenset()
+    given: dict[str, type[Any]] = field(default_factory=dict[str, type[Any]])
     is_plain: bool = False
     any_to_any: bool = False

@@ -7,6 +7,7 @@ drops the copy, a commit keeps it. So nothing has to be undone, and committed da
 from __future__ import annotations
 
 from functools import wraps
+from inspect import isawaitable
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -21,7 +22,16 @@ if TYPE_CHECKING:
 
     from actorfsm.clock import Duration
 
-__all__ = ["Drafted", "Drafts", "MutableField", "TurnView", "in_thread", "show_fields", "write_unless_frozen"]
+__all__ = [
+    "Drafted",
+    "Drafts",
+    "MutableField",
+    "TurnView",
+    "giving",
+    "in_thread",
+    "show_fields",
+    "write_unless_frozen",
+]
 
 
 class TurnView(Protocol):
@@ -119,6 +129,14 @@ class TurnView(Protocol):
 
     async def run_blocking(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Run a function that blocks in a thread, and return what it returns."""
+        ...
+
+    def given(self, wanted: type[Any]) -> Any:
+        """Return what a hook takes after the `*`: the session of this turn."""
+        ...
+
+    async def flush_given(self) -> None:
+        """Let what a hook did with it be refused, if it is, as long as that hook runs."""
         ...
 
     def read_only_error(self) -> ReadOnly:
@@ -262,6 +280,21 @@ def in_thread(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     async def run(machine: Any, *arguments: Any) -> Any:
         return await _get_turn(machine).run_blocking(function, machine, *arguments)
+
+    return run
+
+
+def giving(function: Callable[..., Any], name: str, wanted: type[Any]) -> Callable[..., Any]:
+    """Return a hook that takes something after the `*` as one without: it asks its turn for it."""
+
+    @wraps(function)
+    async def run(machine: Any, *arguments: Any) -> Any:
+        turn = _get_turn(machine)
+        result = function(machine, *arguments, **{name: turn.given(wanted)})
+        if isawaitable(result):
+            result = await result
+        await turn.flush_given()
+        return result
 
     return run
 

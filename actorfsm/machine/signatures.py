@@ -19,6 +19,7 @@ __all__ = [
     "NOT_SAID",
     "Namespace",
     "body_events",
+    "given_argument",
     "guard_is_callable",
     "guard_name",
     "hook_events",
@@ -74,6 +75,40 @@ def hook_events(
             f"{owner}: a hook is written (self, old, new) or (self, old, new, event: SomeEvent)"
         )
     return _event_classes(owner, function, names[2], namespace)
+
+
+def given_argument(
+    owner: str, function: Callable[..., Any], namespace: Namespace
+) -> tuple[str, type[Any]] | None:
+    """Return name and class of what the system gives a hook or a body by name: `*, session: AsyncSession`.
+
+    Raises:
+        DefinitionError: There is more than one such argument, or its annotation is no class.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    names = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    if not names:
+        return None
+    if len(names) > 1:
+        raise DefinitionError(
+            f"{owner}: a turn has one session; {' and '.join(names)} after the * are more than that"
+        )
+    [name] = names
+    try:
+        wanted = _resolve(function, name, namespace)
+    except Exception as error:  # noqa: BLE001 -- evaluating an annotation may raise anything
+        raise DefinitionError(
+            f"{owner}: the annotation of {name!r} cannot be resolved ({error}); import its class at run time, not "
+            "under TYPE_CHECKING"
+        ) from None
+    if not isinstance(wanted, type) or wanted is NOT_SAID:
+        raise DefinitionError(
+            f"{owner}: what stands after the * is given by the system, by its class: annotate {name!r} with the "
+            "class of a session, *, session: AsyncSession"
+        )
+    if issubclass(wanted, Event):
+        raise DefinitionError(f"{owner}: the event stands before the *: move {name!r} there")
+    return name, wanted
 
 
 def guard_is_callable(owner: str, guard: Any) -> None:
@@ -136,9 +171,9 @@ def _arguments(owner: str, function: Any) -> list[str]:
         raise DefinitionError(f"{owner}: must be a method, `def` or `async def`, without yield")
     parameters = list(inspect.signature(function).parameters.values())[1:]
     for parameter in parameters:
-        if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.KEYWORD_ONLY}:
+        if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
             raise DefinitionError(f"{owner}: takes positional arguments only, not {parameter}")
-    return [parameter.name for parameter in parameters]
+    return [parameter.name for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]
 
 
 def _event_classes(

@@ -245,6 +245,8 @@ class Actor:
             self.seq += 1
             turn.committed, turn.data, turn.draft = True, data, None
         except BaseException as error:  # noqa: BLE001 -- every kind of failure ends the event, not the runtime (C13)
+            if turn.transaction is not None:
+                await perform.undo(turn, error)
             return perform.roll_back(turn, error)
         # perform: nothing leaves before the commit
         try:

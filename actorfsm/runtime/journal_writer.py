@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from actorfsm.runtime.parts import Parts
     from actorfsm.runtime.snapshots import Snapshots
     from actorfsm.runtime.track import Line, Telling, Track
+    from actorfsm.runtime.transaction import Transaction
 
 __all__ = ["JournalWriter"]
 
@@ -76,10 +77,20 @@ class JournalWriter:
             dead=tuple(letter for line in lines for letter in line.dead),
             images=() if image is None else (image,),
         )
-        future = self._journal.append(batch)
+        if track.transaction is None:
+            future = self._journal.append(batch)
+        else:
+            future = self._in_transaction(machine_id, track.transaction, batch)
+            track.transaction = None
         future.add_done_callback(
             partial(self._guarded, machine_id, track, lines, batch), context=self._context
         )
+
+    def _in_transaction(self, machine_id: str, transaction: Transaction, batch: Batch) -> Future[None]:
+        """Store a batch with the rows of a turn."""
+        task = start_task(transaction.store(self._journal, batch), self._parts.loop)
+        self._parts.keep(task, f"the commit of {machine_id} with its rows")
+        return task
 
     def _written(
         self, machine_id: str, track: Track, lines: list[Line], batch: Batch, future: Future[None]

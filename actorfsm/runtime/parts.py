@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from actorfsm.runtime.thread_pool import ThreadPool
     from actorfsm.runtime.timer_queue import TimerQueue
     from actorfsm.runtime.tracing import Tracing
+    from actorfsm.runtime.transaction import Transactions
     from actorfsm.runtime.turn import Turn
     from actorfsm.runtime.watches import Watches
     from actorfsm.trace import Record, Sink
@@ -82,6 +83,8 @@ class Parts:
     """What brings machines back from the journal, likewise."""
     outbox: Outbox | None = None
     """Where events are stored beside the user's rows; None where there is no such place."""
+    transactions: Transactions | None = None
+    """What begins the transactions of turns that take one; None where no hook does."""
     passivation: Passivation | None = None
     """What lets machines leave memory; None where they stay."""
 

@@ -29,7 +29,7 @@ from actorfsm.runtime.crash import Crash
 from actorfsm.runtime.envelope import Envelope, Settlement
 from actorfsm.runtime.mailbox import Mailbox
 from actorfsm.runtime.reply import described, finish, outcome_of, safe_text
-from actorfsm.runtime.tasks import start_task
+from actorfsm.runtime.tasks import start_task, to_the_end
 from actorfsm.runtime.turn import CURRENT, Turn
 from actorfsm.trace import Record
 from actorfsm.values import copy_value, is_immutable
@@ -58,6 +58,7 @@ __all__ = [
     "set_aside",
     "settle",
     "stopped_before",
+    "undo",
     "unhandled_in",
 ]
 
@@ -163,6 +164,18 @@ def set_aside(turn: Turn, choice: Choice | None) -> None:
         recording.postponed(actor, envelope)
 
 
+async def undo(turn: Turn, error: BaseException) -> None:
+    """Roll the user's own transaction back, before anybody is told that the event was refused or failed."""
+    transaction = turn.transaction
+    if transaction is None or isinstance(error, GeneratorExit):
+        return  # where nothing can be awaited any more, the end of the turn cuts it off
+    turn.is_committing = True
+    try:
+        await to_the_end(start_task(transaction.undo(), turn.actor.kind.parts.loop))
+    finally:
+        turn.is_committing = False
+
+
 def roll_back(turn: Turn, error: BaseException) -> bool:
     """End the turn of an event that was refused or failed. The draft is dropped; that is the rollback.
 
@@ -215,7 +228,7 @@ def failure_of(turn: Turn, error: BaseException) -> HookFailed:
     hook = "guard" if turn.step is None else turn.step.name
     if turn.interruption is not None and turn.interruption != "abandoned":
         error = _interruption(turn)
-    elif isinstance(error, InvalidData):
+    elif isinstance(error, InvalidData) or (turn.step is not None and not turn.writable):
         hook = "commit"
     elif isinstance(error, HookFailed) and turn.step is None:
         hook = error.hook

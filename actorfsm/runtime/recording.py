@@ -145,6 +145,12 @@ class Recording:
         table = {} if entry.status == "stopped" else turn.timers
         answer = Verdict()
         track.lines.append(Line(entry, answer=answer, envelope=turn.envelope, image=image))
+        transaction = turn.transaction
+        if transaction is not None:
+            if transaction.is_used:
+                track.transaction = transaction
+            else:
+                transaction.is_over = True
         status_before, track.status = track.status, entry.status
         was_outdated, track.is_outdated = track.is_outdated, False
         ended = None if entry.status == "alive" or actor.mailbox is None else self._end_with(turn, choice)
@@ -156,6 +162,9 @@ class Recording:
             track.status, track.is_outdated = status_before, was_outdated
             if ended:
                 self._not_ended(actor, ended)
+            if transaction is not None and transaction.failure is not None:
+                # The rows are to blame: a failure as that of a hook.
+                raise transaction.failure from transaction.failure.__cause__
             raise perform.NotWritten(error) from None
         finally:
             turn.is_committing = track.is_committing = False

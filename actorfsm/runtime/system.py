@@ -63,6 +63,7 @@ from actorfsm.runtime.tasks import TaskWatch, start_task
 from actorfsm.runtime.thread_pool import ThreadPool
 from actorfsm.runtime.threadsafe import Threadsafe
 from actorfsm.runtime.timer_queue import TimerQueue
+from actorfsm.runtime.transaction import check_transactions
 from actorfsm.runtime.turn import adopt, current_turn
 from actorfsm.runtime.views import SystemViews
 from actorfsm.runtime.watchdog import LoopBlocked, Watchdog
@@ -84,6 +85,7 @@ if TYPE_CHECKING:
     from actorfsm.runtime.outbox import Outbox
     from actorfsm.runtime.receipt import Receipt
     from actorfsm.runtime.tracing import Tracing
+    from actorfsm.runtime.transaction import Transactions
     from actorfsm.trace import Sink
 
 __all__ = ["ActorSystem"]
@@ -110,6 +112,9 @@ class ActorSystem(SystemViews, Generic[ServicesT]):
             Needs a journal.
         trace: Where records of events go: a sink, several, or None. By default a structlog sink.
         tracing: What follows events with spans: `actorfsm.integrations.opentelemetry.Tracing()`. None does by default.
+        transactions: Where hooks get the session that they take after the `*`: their rows, the new state and the
+            journal's entry are stored together. `actorfsm.integrations.sqlalchemy.Transactions(sessionmaker)`; needs
+            a journal at `postgresql://`.
         clock: The time of day; the computer's by default.
         random: For ids and jitter; a seeded `random.Random` makes runs repeatable.
         limits: Bounds and deadlines.
@@ -139,6 +144,7 @@ class ActorSystem(SystemViews, Generic[ServicesT]):
         snapshots: SnapshotPolicy | None = None,
         trace: Sink | Iterable[Sink] | str | None = DEFAULT_TRACE,
         tracing: Tracing | None = None,
+        transactions: Transactions | None = None,
         clock: Clock | None = None,
         random: Random | None = None,
         limits: Limits | None = None,
@@ -157,6 +163,7 @@ class ActorSystem(SystemViews, Generic[ServicesT]):
             "passivation": passivation,
             "snapshots": snapshots,
             "trace": sinks,
+            "transactions": transactions,
             "clock": clock,
             "random": random,
             "limits": limits,
@@ -194,7 +201,10 @@ class ActorSystem(SystemViews, Generic[ServicesT]):
         self._parts.journal = self._journal
         self._parts.tracing = tracing
         self._parts.registry = Registry(Kind(machine, self._parts) for machine in classes)
-        check_system(kind.definition for kind in self._parts.registry.kinds.values())
+        definitions = [kind.definition for kind in self._parts.registry.kinds.values()]
+        check_system(definitions)
+        check_transactions(transactions, self._journal, definitions)
+        self._parts.transactions = transactions
         for kind in self._parts.registry.kinds.values():
             kind.supervisor = DynamicSupervisor(kind)
         check_static(declared, self._parts.registry)

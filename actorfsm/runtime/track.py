@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from actorfsm.runtime.envelope import Envelope
     from actorfsm.runtime.tasks import Verdict
     from actorfsm.runtime.timers import Timer
+    from actorfsm.runtime.transaction import Transaction
 
 __all__ = ["NOT_STORED", "Line", "Telling", "Track", "microseconds", "time_of_day"]
 
@@ -105,6 +106,7 @@ class Track:
         last: The last entry that was stored in this life of the system.
         jobs: The keys of its jobs that are promised.
         timers: Its timers as that entry leaves them: each with how often it had failed.
+        transaction: The user's own, by which what waits in the line is stored next; None if by the journal alone.
         timers_given_up: Names of stored timers that the code of today does not have: they end with each entry, which
             is the same as once.
         lines: Entries that wait to be stored.
@@ -134,7 +136,7 @@ class Track:
             "telling",
             "timers",
         ),
-        *("timers_given_up", "watches"),
+        *("timers_given_up", "transaction", "watches"),
     )
 
     def __init__(self, seq: int = 0, status: Status = "alive", *, knows_all_ids: bool = False) -> None:
@@ -147,6 +149,7 @@ class Track:
         self.watches: dict[str, None] = {}
         self.lines: deque[Line] = deque()
         self.telling: Telling | None = None
+        self.transaction: Transaction | None = None
         self.is_outdated = False
         self.is_writing = False
         self.is_committing = False

@@ -16,6 +16,7 @@ from actorfsm.ids import check_machine_id, derive_id
 from actorfsm.runtime import jobs, timers
 from actorfsm.runtime.ref import Ref
 from actorfsm.runtime.reply import refuse
+from actorfsm.runtime.tasks import start_task
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from actorfsm.runtime.jobs import Job
     from actorfsm.runtime.receipt import Receipt
     from actorfsm.runtime.timers import Timer
+    from actorfsm.runtime.transaction import Transaction
 
 __all__ = ["CURRENT", "Turn", "adopt", "current_turn", "enter_turn"]
 
@@ -84,6 +86,8 @@ class Turn:
     """Callbacks that wait for the end of the turn."""
     hook_keys: dict[str, str] | None = None
     """Keys in the journal of the durable hooks that follow from it, by name."""
+    transaction: Transaction | None = None
+    """The user's own transaction, once a hook has taken it."""
     asks: dict[str, int] | None = None
     """How many asks and spawns it has begun, by the machine that they are for."""
     sends = 0
@@ -283,6 +287,19 @@ class Turn:
         """Run a step that blocks in a thread."""
         return await self.actor.kind.parts.threads.run(self, function, arguments)
 
+    def given(self, wanted: type[Any]) -> Any:  # noqa: ARG002 -- the system was checked to give it
+        """Return the session of this turn."""
+        if self.transaction is None:
+            transactions = self.actor.kind.parts.transactions
+            assert transactions is not None  # noqa: S101 -- the system was checked to have them
+            self.transaction = transactions.begin(self.actor.id)
+        return self.transaction.handle
+
+    async def flush_given(self) -> None:
+        """Send to the database what the running hook did with the session."""
+        assert self.transaction is not None  # noqa: S101 -- it was given
+        await self.transaction.flush()
+
     # -- the life of a turn -------------------------------------------------------------------------------------
 
     def check_open(self, event: Event[Any, Any]) -> None:
@@ -314,6 +331,8 @@ class Turn:
         self.actor.kind.drafts.close(self)
         if self.tasks is not None:
             self._cancel_tasks(self.tasks)
+        if self.transaction is not None and not self.transaction.is_over:
+            self._cut(self.transaction)
         if self.outgoing is not None and not self.committed:
             self._discard(self.outgoing)
         if self.callbacks is not None:
@@ -330,6 +349,12 @@ class Turn:
         if not self.writable:
             raise self.read_only_error()
         self.has_more_to_do = True
+
+    def _cut(self, transaction: Transaction) -> None:
+        """End the transaction of a hook that was left behind and may still use it."""
+        parts = self.actor.kind.parts
+        transaction.cut()
+        parts.keep(start_task(transaction.undo(), parts.loop), f"the end of a transaction of {self.actor.id}")
 
     def _cancel_tasks(self, tasks: list[asyncio.Future[Any]]) -> None:
         parts = self.actor.kind.parts

@@ -55,6 +55,7 @@ class MemoryInSteps:
     """A journal in memory that takes as many steps as one in a file: each call is one of the loop's."""
 
     durable = False
+    shares_transactions = False
 
     def __init__(self, store: MemoryStore, executor: Mortal) -> None:
         self._inner = MemoryJournal(store)

@@ -22,6 +22,7 @@ from actorfsm import (
     ConcurrentTransition,
     DefinitionError,
     Event,
+    HookFailed,
     Machine,
     Record,
     StaleTurn,
@@ -505,3 +506,65 @@ def test_without_sqlalchemy_the_error_names_the_extra() -> None:
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "Unsupported: this needs SQLAlchemy" in ended.stderr
     assert "pip install 'actorfsm[sqlalchemy]'" in ended.stderr
+
+
+class Shift(StrEnum):
+    OPEN = auto()
+    DONE = auto()
+
+
+class Finish(Event): ...
+
+
+class Worked(Machine[Shift, Any], initial=Shift.OPEN, final=(Shift.DONE,)):
+    @transition(Shift.OPEN, to=Shift.DONE)
+    async def finish(self, event: Finish, *, session: AsyncSession) -> None:
+        session.add(PlainRow(note="by a hook"))
+
+
+class WorkedPlainly(Machine[Shift, Any], initial=Shift.OPEN, final=(Shift.DONE,)):
+    @transition(Shift.OPEN, to=Shift.DONE)
+    def finish(self, event: Finish, *, session: Session) -> None:
+        session.add(PlainRow(note="by a hook"))
+
+
+class WorkedRow(Versioned, Base):
+    __tablename__ = "worked"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    state: Mapped[Shift] = state_column(Worked)
+
+
+class WorkedPlainlyRow(Versioned, Base):
+    __tablename__ = "worked_plainly"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    state: Mapped[Shift] = state_column(WorkedPlainly)
+
+
+def test_a_hook_that_takes_a_session_gets_the_one_that_the_row_belongs_to(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'rows.db'}")
+        async with engine.begin() as connection:
+            await connection.run_sync(Base.metadata.create_all)
+        rows = Rows(trace=())
+        async with AsyncSession(engine) as session:
+            for commits in (False, True):
+                row = WorkedRow()
+                session.add(row)
+                await rows.ask(session, row, Finish())
+                await (session.commit() if commits else session.rollback())
+                assert len((await session.scalars(select(PlainRow))).all()) == commits
+            plain = WorkedPlainlyRow()
+            session.add(plain)
+            with pytest.raises(HookFailed, match="takes a Session, and the event is handled in AsyncSession"):
+                await rows.ask(session, plain, Finish())
+        await engine.dispose()
+
+    asyncio.run(scenario())
+    engine = create_engine(f"sqlite:///{tmp_path / 'rows.db'}")
+    with Session(engine) as session:
+        row = WorkedPlainlyRow()
+        session.add(row)
+        Rows(trace=()).ask_sync(session, row, Finish())
+        session.commit()
+        assert len(session.scalars(select(PlainRow)).all()) == 2
+    engine.dispose()

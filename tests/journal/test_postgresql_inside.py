@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from actorfsm import EventIdUsed, Fenced, JournalClosed, NotStored, Unsupported
+from actorfsm import EventIdUsed, Fenced, JournalClosed, NotStored, OutcomeUnknown, Unsupported
 from actorfsm.journal.entry import Batch
 from tests.journal.stages import PostgreSQLStage
 from tests.journal.test_postgresql_in_trouble import backend_of, batch, entry, seq_of
@@ -141,6 +141,53 @@ def test_a_transaction_from_before_a_new_connection_goes_on_and_the_new_one_wait
             await journal.append_in(mine, batch(2))
             await mine.commit()
         assert await seq_of(journal) == 2
+        await journal.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_transaction_that_looks_at_the_past_is_refused_and_nobody_is_fenced(stage: PostgreSQLStage) -> None:
+    async def scenario() -> None:
+        journal = await stage.open()
+        await journal.append(batch(1))
+        async with await connect(stage) as mine:
+            await mine.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
+            await mine.execute("SELECT 1")
+            await journal.append(batch(2))
+            with pytest.raises(NotStored, match="is repeatable read, and since it began") as refused:
+                await journal.append_in(mine, batch(3))
+            assert type(refused.value) is NotStored
+            await mine.rollback()
+            await journal.append_in(mine, batch(3))
+            await mine.commit()
+        assert await seq_of(journal) == 3
+        await journal.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.rule("C25")
+@pytest.mark.parametrize("is_birth", [True, False])
+@pytest.mark.parametrize("commits", [True, False])
+def test_while_the_callers_transaction_is_open_nobody_says_whether_the_batch_is_stored(
+    is_birth: bool, commits: bool, stage: PostgreSQLStage
+) -> None:
+    async def scenario() -> None:
+        journal = await stage.open()
+        stored = batch(1) if is_birth else batch(2)
+        if not is_birth:
+            await journal.append(batch(1))
+        async with await connect(stage) as mine:
+            await journal.append_in(mine, stored)
+            for _ in range(2):
+                with pytest.raises(OutcomeUnknown):
+                    await journal.settle(stored)
+            await journal.append(batch(1, "b"))  # other machines go on meanwhile
+            await (mine.commit() if commits else mine.rollback())
+            assert await journal.settle(stored) is commits
+        assert await seq_of(journal) == (not is_birth) + commits
+        if not commits:
+            await journal.append(stored)
         await journal.close()
 
     asyncio.run(scenario())

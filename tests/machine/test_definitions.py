@@ -274,6 +274,15 @@ def body_with_keywords() -> None:
         def go(self, *, event: Go) -> None: ...
 
 
+def hook_with_the_event_by_name() -> None:
+    class Order(Machine[State], initial=State.A, final=(State.B,)):
+        @transition(State.A, to=State.B)
+        def go(self, event: Go) -> None: ...
+
+        @on_enter(State.B)
+        def look(self, old: State, new: State, *, event: Go) -> None: ...
+
+
 def generator_body() -> None:
     class Order(Machine[State], initial=State.A, final=(State.B,)):
         @transition(State.A, to=State.B)
@@ -711,7 +720,8 @@ WRONG: list[tuple[Callable[[], None], tuple[str, ...]]] = [
     (no_arguments, ("Order.go", "(self, event: SomeEvent)")),
     (two_arguments, ("Order.go", "(self, event: SomeEvent)")),
     (body_with_stars, ("Order.go", "positional", "*more")),
-    (body_with_keywords, ("Order.go", "positional", "event")),
+    (body_with_keywords, ("Order.go", "(self, event: SomeEvent)")),
+    (hook_with_the_event_by_name, ("Order.look", "'event'", "before the *")),
     (generator_body, ("Order.go", "without yield")),
     (async_generator_hook, ("Order.look", "without yield")),
     (hook_of_one_argument, ("Order.look", "(self, old, new)")),

@@ -116,7 +116,7 @@ class Rows:
             InvalidData: The row does not hold what the machine's fields must be.
             DefinitionError: The class of the row has no state column, no version, or lacks a field of the machine.
         """
-        turn = await session.run_sync(self._begin, row, event, event_id, in_loop=True)
+        turn = await session.run_sync(self._begin, row, event, event_id, session)
         reply: ReplyT = await turn.decide()
         await session.run_sync(self._write, row, turn)
         return reply
@@ -129,13 +129,18 @@ class Rows:
         Raises:
             Unsupported: A hook that would run is `async def`; none has run.
         """
-        turn = self._begin(session, row, event, event_id, in_loop=False)
+        turn = self._begin(session, row, event, event_id, session)
         reply: ReplyT = _now(turn.decide())
         self._write(session, row, turn)
         return reply
 
     def _begin(
-        self, session: Session, row: object, event: Event[Any, Any], event_id: str | None, *, in_loop: bool
+        self,
+        session: Session,
+        row: object,
+        event: Event[Any, Any],
+        event_id: str | None,
+        of_caller: AsyncSession | Session,
     ) -> RowTurn:
         session.flush()  # what the caller changed counts, and a new row has its key
         column = self._column_of(row)
@@ -153,7 +158,8 @@ class Rows:
             clock=self._clock,
             sinks=self._sinks,
             event_id=event_id,
-            in_loop=in_loop,
+            in_loop=of_caller is not session,
+            given=of_caller,
         )
 
     def _write(self, session: Session, row: object, turn: RowTurn) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from actorfsm.errors import JournalClosed, NotStored, Unsupported
+from actorfsm.errors import Fenced, JournalClosed, NotStored, Unsupported
 from actorfsm.journal.postgresql import changes, refusals
 from actorfsm.journal.postgresql.driver import psycopg, sql
 from actorfsm.journal.postgresql.text import from_column, to_column
@@ -42,9 +42,22 @@ async def append_in(connection: Any, batch: Batch, owner: Owner | None, target: 
             planned = changes.plan(batch, dict(before))
             call = sql.SQL("SELECT {}.").format(schema) + sql.SQL(changes.APPEND)
             await connection.execute(call, changes.values_of(owner, [planned], [batch], before))
+    except Fenced as error:  # by what the transaction sees, an entry is not the next one
+        raise await _overtaken(connection, error) from error
     except psycopg.Error as error:
         used = await _used_by(connection, batch, schema) if refusals.is_used(error) else None
         raise used or refusals.refusal(error, target.shown) from error
+
+
+async def _overtaken(connection: Any, error: NotStored) -> NotStored:
+    """Return why an entry is not the next of its machine: another owner, or the transaction looks at the past."""
+    found = await connection.execute("SELECT current_setting('transaction_isolation')")
+    row = await found.fetchone()
+    if row is None or row[0] in {"read committed", "read uncommitted"}:
+        return error
+    return NotStored(
+        f"the transaction is {row[0]}, and since it began something of the machine was stored: begin it again"
+    )
 
 
 async def _heads(connection: Any, batch: Batch, schema: sql.Identifier) -> dict[str, tuple[int, bytes]]:

@@ -57,6 +57,7 @@ class PostgreSQLJournal:
     """
 
     durable = True
+    shares_transactions = True
 
     def __init__(
         self,

@@ -41,6 +41,7 @@ __all__ = [
     "text_of",
     "timers_of",
     "untrimmed",
+    "wait_out",
 ]
 
 BEFORE_ALL: Final = (-(2**62), "", "")
@@ -291,6 +292,27 @@ def is_pending(connection: Connection, key: str) -> bool:
     return (
         connection.execute("SELECT 1 FROM pending WHERE key = %s", (to_column(key),)).fetchone() is not None
     )
+
+
+def wait_out(connection: Connection, batch: Batch) -> None:
+    """Wait until no transaction is open any more in which one of these machines has changed: the batch may be in it.
+
+    An update of a machine's row waits for who has written it, and an insert for who has inserted it; what is done here
+    is undone. It waits a moment at a time, for it holds up everything else.
+
+    Raises:
+        psycopg.Error: Such a transaction is still open.
+    """
+    machine_ids = sorted({to_column(entry.machine_id) for entry in batch.entries})
+    if not machine_ids:
+        return
+    with connection.transaction(force_rollback=True):
+        connection.execute("SELECT set_config('lock_timeout', '20ms', true)")
+        connection.execute(
+            "INSERT INTO machines SELECT it, '', '', '', 0, '' FROM unnest(%b::text[]) AS it (it) "
+            "ON CONFLICT (machine_id) DO UPDATE SET seq = machines.seq",
+            (machine_ids,),
+        )
 
 
 def has(connection: Connection, batch: Batch) -> bool:

@@ -396,6 +396,9 @@ class Store:
         if not self._is_open:
             raise OutcomeUnknown("the journal is not open")
         try:
+            if self._is_stored(batch):
+                return True
+            self._look(self._readable, lambda connection: queries.wait_out(connection, batch))
             return self._is_stored(batch)
         except (psycopg.Error, JournalError) as error:
             raise OutcomeUnknown(f"{self._target.shown} still cannot be asked: {said_by(error)}") from error

@@ -48,6 +48,7 @@ class SQLiteJournal:
     """
 
     durable = True
+    shares_transactions = False
 
     def __init__(
         self,
