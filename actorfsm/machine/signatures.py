@@ -106,9 +106,10 @@ def given_argument(
             f"{owner}: what stands after the * is given by the system, by its class: annotate {name!r} with the "
             "class of a session, *, session: AsyncSession"
         )
-    if issubclass(wanted, Event):
+    given: type[Any] = wanted
+    if issubclass(given, Event):
         raise DefinitionError(f"{owner}: the event stands before the *: move {name!r} there")
-    return name, wanted
+    return name, given
 
 
 def guard_is_callable(owner: str, guard: Any) -> None:

@@ -49,7 +49,7 @@ class Transactions:
     """
 
     def __init__(self, sessions: async_sessionmaker[Any]) -> None:
-        given: object = sessions
+        given: Any = sessions  # whatever it is annotated to be
         if not isinstance(given, sqlalchemy_asyncio.async_sessionmaker):
             raise Unsupported(
                 f"Transactions takes an async_sessionmaker, not {type(sessions).__name__}: a session that is not async "
