@@ -50,6 +50,7 @@ html_theme = "furo"
 html_title = f"actorfsm {version}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = [("tables.js", {"defer": "defer"})]
 html_copy_source = False
 html_show_sphinx = False
 

@@ -34,8 +34,16 @@ def test_every_page_can_be_reached_from_the_first_one() -> None:
         for page in DOCS.rglob("*.md")
         if page.parent.name not in {"changelog.d", "decisions", "how-to"} and page != DOCS / "index.md"
     }
-    assert pages == listed - {"explanation/decisions/index"}
-    assert "how-to/*" in index
+    how_tos = {page for page in listed if page.startswith("how-to/")}
+    assert pages == listed - how_tos - {"explanation/decisions/index"}
+    assert "how-to/*" in index  # three in the morning, and what has no place of its own
+
+
+def test_every_how_to_is_named_on_the_first_page() -> None:
+    index = (DOCS / "index.md").read_text(encoding="utf-8")
+    assert {path.name for path in (DOCS / "how-to").glob("*.md")} == set(
+        re.findall(r"\(how-to/([\w-]+\.md)\)", index)
+    )
 
 
 INTEGRATIONS = DOCS.parent / "actorfsm" / "integrations"
