@@ -46,7 +46,8 @@ def test_every_how_to_is_named_on_the_first_page() -> None:
     )
 
 
-INTEGRATIONS = DOCS.parent / "actorfsm" / "integrations"
+PACKAGE = Path(actorfsm.__file__).parent  # installed or not
+INTEGRATIONS = PACKAGE / "integrations"
 # What several of them are built of. Nobody imports these from outside.
 PARTS = {"figures", "http", "live", "resource", "row_turn"}
 
@@ -59,7 +60,7 @@ def module_names() -> list[str]:
 
 def public_names(module: str) -> set[str]:
     """Return what a module says is public; read, not imported, so that no extra is needed."""
-    path = (DOCS.parent / module.replace(".", "/")).with_suffix(".py")
+    path = (PACKAGE.parent / module.replace(".", "/")).with_suffix(".py")
     tree = ast.parse(
         (path if path.exists() else path.with_suffix("") / "__init__.py").read_text(encoding="utf-8")
     )
