@@ -96,14 +96,15 @@ async def place_at(url: str, *, is_async: bool) -> AsyncIterator[Place]:
 Opening = Callable[[], Any]
 
 
-@pytest.fixture(params=["sqlite", "sqlite sync", "postgresql", "postgresql sync"])
+@pytest.fixture(params=["sqlite", "sqlite sync", "postgresql", "postgresql sync", "asyncpg"])
 def opening(request: pytest.FixtureRequest, tmp_path: Path) -> Opening:
     is_async = not request.param.endswith("sync")
     if request.param.startswith("sqlite"):
         driver = "sqlite+aiosqlite" if is_async else "sqlite"
         return lambda: place_at(f"{driver}:///{tmp_path / 'rows.db'}", is_async=is_async)
     server: Server = request.getfixturevalue("postgresql_server")
-    url = server.url().replace("postgresql:", "postgresql+psycopg:")
+    driver = "asyncpg" if request.param == "asyncpg" else "psycopg"
+    url = server.url().replace("postgresql:", f"postgresql+{driver}:")
     return lambda: place_at(url, is_async=is_async)
 
 
@@ -164,6 +165,33 @@ def test_an_event_that_is_told_again_is_applied_once(opening: Opening, tmp_path:
                 )
                 await place.until_empty()
             assert (await ledger.ask(Booked())).entries == ("once",)
+
+    asyncio.run(scenario())
+
+
+def test_two_relays_on_one_table_lose_nothing_and_nothing_is_applied_twice(
+    opening: Opening, tmp_path: Path
+) -> None:
+    numbers = [f"{number}" for number in range(120)]
+
+    async def scenario() -> None:
+        said: list[Exception] = []
+        async with opening() as place, opening() as other, system_at(tmp_path) as system:
+            relays = [Outbox(each.engine, poll_s=0.01, on_error=said.append) for each in (place, other)]
+            ledgers = [await system.spawn(Ledger, f"ledger-{number}") for number in range(4)]
+            async with relays[0].relay(system), relays[1].relay(system):
+                for number in numbers:
+                    await place.do(
+                        lambda session, number=number: [  # type: ignore[misc]
+                            ledger.on(session).tell(Book(entry=number), event_id=f"e-{number}")
+                            for ledger in ledgers
+                        ]
+                    )
+                await place.until_empty()
+            for ledger in ledgers:
+                entries = (await ledger.ask(Booked())).entries
+                assert sorted(entries) == sorted(numbers)
+            assert all("locked" in str(error) for error in said), "SQLite lets one wait for the other"
 
     asyncio.run(scenario())
 

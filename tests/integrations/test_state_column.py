@@ -189,13 +189,15 @@ def on_sqlite(tmp_path: Path) -> Opening:
     return lambda: rows_of(f"sqlite+aiosqlite:///{tmp_path / 'rows.db'}")
 
 
-@pytest.fixture(params=["sqlite", "sqlite sync", "postgresql", "postgresql sync"])
+@pytest.fixture(params=["sqlite", "sqlite sync", "postgresql", "postgresql sync", "asyncpg"])
 def opening(request: pytest.FixtureRequest, tmp_path: Path) -> Opening:
     if request.param == "sqlite":
         return on_sqlite(tmp_path)
     if request.param == "sqlite sync":
         return lambda: sync_rows_of(f"sqlite:///{tmp_path / 'rows.db'}")
     server: Server = request.getfixturevalue("postgresql_server")
+    if request.param == "asyncpg":
+        return lambda: rows_of(server.url().replace("postgresql:", "postgresql+asyncpg:"))
     url = server.url().replace("postgresql:", "postgresql+psycopg:")
     return lambda: rows_of(url) if request.param == "postgresql" else sync_rows_of(url)
 
@@ -346,9 +348,12 @@ def test_two_events_at_once_in_one_session_are_a_lost_race_too(tmp_path: Path) -
     on_rows(tmp_path, scenario)
 
 
-def test_postgresql_that_gives_up_one_of_two_transactions_is_a_lost_race(postgresql_server: Server) -> None:
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_postgresql_that_gives_up_one_of_two_transactions_is_a_lost_race(
+    driver: str, postgresql_server: Server
+) -> None:
     async def scenario() -> None:
-        async with rows_of(postgresql_server.url().replace("postgresql:", "postgresql+psycopg:")) as home:
+        async with rows_of(postgresql_server.url().replace("postgresql:", f"postgresql+{driver}:")) as home:
             key = await home.new()
             async with home.sessions() as session:
                 await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})

@@ -67,6 +67,8 @@ def test_sessions_that_cannot_carry_the_entry_are_refused(shop: Shop) -> None:
     engine = create_engine(shop.url)
     with pytest.raises(Unsupported, match="async_sessionmaker, not sessionmaker"):
         Transactions(sessionmaker(engine))  # type: ignore[arg-type]
+    with pytest.raises(Unsupported, match=r"not postgresql\+asyncpg://.*ref\.on\(session\)\.tell"):
+        Transactions(async_sessionmaker(create_async_engine(shop.url.replace("+psycopg", "+asyncpg"))))
     with pytest.raises(Unsupported, match=r"not sqlite\+aiosqlite"):
         Transactions(async_sessionmaker(create_async_engine("sqlite+aiosqlite://")))
 
