@@ -151,7 +151,7 @@ class StoredTimer:
     failures: int = 0
 
 
-PendingKind: TypeAlias = Literal["event", "own", "hook", "job"]
+PendingKind: TypeAlias = Literal["event", "own", "hook", "job", "wake"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,9 +160,10 @@ class Pending:
 
     Attributes:
         key: Its own id, by which it is settled; see `promise_key` and `inbox_key`.
-        kind: An event to deliver, an event that the machine raised itself, an after-hook to run, or a job to begin.
+        kind: An event to deliver, an event that the machine raised itself, an after-hook to run, a job to begin, or a
+            machine to wake, because it has postponed events to try again.
         machine_id: Who has to do it: the receiver of an event, else the machine itself.
-        message: The event; of a hook or a job the one that caused it.
+        message: The event; of a hook, a job or a machine to wake the one that caused it.
         note: What more a hook or a job needs, as JSON text; of an own event, how many led to it in a row.
     """
 

@@ -80,6 +80,10 @@ class Entries:
         old = (choice.source.name,) if choice.source.parent is not None else ()
         target = (choice.target.name,)
         promises, settled = self._promises(turn, choice, track, reply)
+        mailbox = actor.mailbox
+        if track.wake or (mailbox is not None and (mailbox.postponed or mailbox.released)):
+            promised, done = self._wake(turn, choice, track)
+            promises, settled = promises + promised, settled + done
         answer = None
         if envelope.has_own_id:
             answer = Answer(
@@ -164,6 +168,29 @@ class Entries:
         kept = {job.key for job in left.values()}
         return begun, tuple(dict.fromkeys([*settled, *(key for key in track.jobs if key not in kept)]))
 
+    def _wake(
+        self, turn: Turn, choice: Transition, track: Track
+    ) -> tuple[tuple[Pending, ...], tuple[str, ...]]:
+        """Promise to wake a machine that has postponed events to try again after a commit, or settle that it is.
+
+        Without it the next system would not load the machine for them: the journal has them with the machine.
+        """
+        actor = turn.actor
+        mailbox = actor.mailbox
+        tries_again = not turn.stops_machine and (
+            mailbox is not None
+            and (
+                mailbox.tries_again
+                or (bool(mailbox.postponed) and choice.changes_state and not choice.target.final)
+            )
+        )
+        if tries_again == bool(track.wake):
+            return (), ()
+        if not tries_again:
+            return (), (track.wake,)
+        key = f"{actor.id}/{self._parts.ids.text(self._parts.ids.next_number())}"
+        return (Pending(key=key, kind="wake", machine_id=actor.id, message=self.message(turn.envelope)),), ()
+
     def _promise(self, envelope: Envelope, kind: Any) -> Pending:
         # The number is unique for every owner of the journal.
         key = envelope.promise = f"{envelope.machine_id}/{self._parts.ids.text(envelope.number)}"
@@ -242,6 +269,7 @@ class Entries:
         envelope: Envelope | None,
         table: dict[str, Timer] | None,
         promises: tuple[Pending, ...] = (),
+        settled: tuple[str, ...] = (),
     ) -> Entry:
         """Return the entry of what is no commit: an outcome, or what befell the machine.
 
@@ -252,7 +280,12 @@ class Entries:
             envelope: The event, if it is an outcome.
             table: The machine's timers from now on; None if a commit just before has said so.
             promises: What follows from it.
+            settled: Keys of what is done with it, beside those that the event and the end of a machine bring.
         """
+        if kind == "stopped":
+            settled += tuple(track.jobs)
+        elif envelope is not None:
+            settled += settles(envelope)
         timers_set, timers_ended = ((), ()) if table is None else self._timers(actor, track, table)
         state: State = (actor.node.name,)
         values = self._values[actor.kind]
@@ -273,7 +306,7 @@ class Entries:
             timers_set=timers_set,
             timers_ended=timers_ended,
             promises=promises,
-            settles=tuple(track.jobs) if kind == "stopped" else () if envelope is None else settles(envelope),
+            settles=settled,
             unwatches=tuple(track.watches) if kind == "stopped" else _notice_of(envelope),
         )
 

@@ -89,6 +89,11 @@ class Mailbox:
         return len(self.queue) + len(self.own or ()) + len(self.released or ())
 
     @property
+    def tries_again(self) -> bool:
+        """Whether an event waits to be tried again that the journal has among the postponed ones."""
+        return bool(self.released) or any(envelope.is_put_aside for envelope in self.own or ())
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing waits in any lane."""
         return not (self.queue or self.own or self.released or self.postponed or self.outside)

@@ -21,6 +21,7 @@ from actorfsm.errors import (
 )
 from actorfsm.journal.entry import Batch
 from actorfsm.runtime import perform, timers
+from actorfsm.runtime.actor import RUNNING, Actor
 from actorfsm.runtime.entries import Entries, is_notice, keeps_mail, settles
 from actorfsm.runtime.envelope import Settlement
 from actorfsm.runtime.journal_writer import JournalWriter
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from actorfsm.journal.entry import DeadMessage, EntryKind, Pending, Recorded, Status
     from actorfsm.journal.protocol import Journal
     from actorfsm.machine.definition import Transition
-    from actorfsm.runtime.actor import Actor
     from actorfsm.runtime.envelope import Envelope
     from actorfsm.runtime.kind import Kind
     from actorfsm.runtime.parts import Parts
@@ -171,6 +171,10 @@ class Recording:
         if table or track.timers:
             track.timers = {name: (timer, timer.failures) for name, timer in table.items()}
         track.follow(entry)
+        if track.wake and (actor.mailbox is None or actor.mailbox.is_empty):
+            # What it is to be woken for has expired meanwhile.
+            key, track.wake = track.wake, ""
+            self.writer.hand_in(Batch(settled=(key,)))
 
     def _end_with(self, turn: Turn, choice: Transition) -> list[tuple[Envelope, str | None]]:
         """Let what a machine has postponed end with the commit that ends the machine: both are stored, or neither.
@@ -226,10 +230,14 @@ class Recording:
 
     def postponed(self, actor: Actor, envelope: Envelope) -> None:
         """Record that an event waits for a change of state; if it came by a promise, that is kept now."""
-        if not envelope.is_put_aside and not self._parts.dispatcher.is_closed:
-            self._add(actor, "postponed", envelope)
-            envelope.is_put_aside, envelope.keeps_settlement = True, True
-            envelope.promise = None
+        if self._parts.dispatcher.is_closed:
+            return
+        is_known, track = envelope.is_put_aside, actor.track
+        if is_known and envelope.promise is None and not (track and track.wake and self._is_awake(actor)):
+            return
+        self._add(actor, "postponed", envelope, ends_turn=True)
+        envelope.is_put_aside, envelope.keeps_settlement = True, True
+        envelope.promise = None
 
     def tried(self, actor: Actor, envelope: Envelope) -> None:
         """Record how often an event has failed that is tried again, so that its attempts are bounded over all lives.
@@ -242,9 +250,9 @@ class Recording:
         if (promise is None and not envelope.is_put_aside) or envelope.own_depth or envelope.job is not None:
             return
         if actor.node.parent is not None and not self._parts.dispatcher.is_closed:
-            envelope.promise = None
-            self._add(actor, "postponed", envelope)
-            envelope.promise, envelope.is_put_aside = promise, True
+            envelope.promise, envelope.is_put_aside = None, True
+            self._add(actor, "postponed", envelope, ends_turn=True)
+            envelope.promise = promise
 
     def tells_later(self, actor: Actor, envelope: Envelope) -> bool:
         """Return whether an outcome other than a commit's own waits for the journal before it is told."""
@@ -284,7 +292,15 @@ class Recording:
                 self.writer.hand_in(Batch(settled=settles(envelope), dead=dead, accepted=told), telling)
             else:
                 # Its event id may try again, as without a journal: the entry has no answer.
-                self._add(actor, settlement.kind, envelope, dead=dead, telling=telling, told=told)
+                self._add(
+                    actor,
+                    settlement.kind,
+                    envelope,
+                    dead=dead,
+                    telling=telling,
+                    told=told,
+                    ends_turn=envelope.begun,
+                )
         except InvalidData:  # the event would not come back as it was; it is here for its `reply_to` alone
             self.writer.hand_in(Batch(accepted=told), telling)
         envelope.promise, envelope.is_put_aside = None, False
@@ -364,6 +380,25 @@ class Recording:
             self._add(actor, "unhandled", envelope)
             envelope.is_put_aside = False
 
+    def woken(self, actor: Actor | None, keys: Iterable[str]) -> None:
+        """Follow the loading of a machine that was to be woken; if it has nothing to try again, that is settled.
+
+        Args:
+            actor: The machine; None if it has stopped.
+            keys: Under which it was promised.
+        """
+        track = None if actor is None or actor.mailbox is None else actor.track
+        for key in keys:
+            if track is not None and not track.wake and not self._is_awake(actor):
+                track.wake = key
+            else:
+                self.writer.hand_in(Batch(settled=(key,)))
+
+    @staticmethod
+    def _is_awake(actor: Actor | None) -> bool:
+        """Return whether a machine has come to all postponed events that were released, but for the one at hand."""
+        return actor is None or actor.mailbox is None or not actor.mailbox.tries_again
+
     def leave(self, actor: Actor) -> None:
         """Leave what is stored of a machine as it is: it is given up, and may be started in the next life."""
         self._track(actor).is_left = True
@@ -383,6 +418,7 @@ class Recording:
         dead: tuple[DeadMessage, ...] = (),
         telling: Telling | None = None,
         told: tuple[Pending, ...] = (),
+        ends_turn: bool = False,
     ) -> None:
         if self._parts.dispatcher.is_closed:
             return  # the system goes down, and what ends with it goes on in the next
@@ -392,7 +428,11 @@ class Recording:
         table = {} if track.status == "stopped" else actor.timers or {}
         if track.is_left:
             table = {name: timer for name, (timer, _) in track.timers.items()}
-        entry = self.entries.of_what_befell(actor, track, kind, envelope, table, told)
+        settled: tuple[str, ...] = ()
+        is_busy = track.is_committing or (actor.status == RUNNING and not ends_turn)
+        if track.wake and (kind == "stopped" or (not is_busy and self._is_awake(actor))):
+            settled = (track.wake,)
+        entry = self.entries.of_what_befell(actor, track, kind, envelope, table, told, settled)
         track.is_outdated = False
         track.timers = {name: (timer, timer.failures) for name, timer in table.items()}
         track.follow(entry)

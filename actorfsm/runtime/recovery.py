@@ -20,6 +20,7 @@ from actorfsm.errors import (
     InvalidData,
     JournalCorrupt,
     JournalError,
+    MachineStopped,
     MailboxFull,
     Quarantined,
     SystemStopping,
@@ -61,6 +62,8 @@ _RETRY_S: Final = 1.0
 """After so long a machine is loaded that has to be and could not be read."""
 
 Item: TypeAlias = Envelope | Pending
+_NO_EVENTS: Final = frozenset({"hook", "job", "wake"})
+"""What is pending and no event to deliver."""
 
 
 class _Loading:
@@ -494,6 +497,7 @@ class Recovery:
         Raises:
             InvalidData: Something of what was promised to it no longer validates.
         """
+        has_stopped = stored is not None and stored.image.status == "stopped"
         child = self._parts.registry.reserved.get(machine_id)
         if child is not None and child.is_awaited and not child.takes_back:
             loading.is_begun = False  # its start was called off; there will be another
@@ -509,16 +513,22 @@ class Recovery:
         arrivals = [
             (self._promised(item, alive), item.kind == "own") if isinstance(item, Pending) else (item, False)
             for item in loading.items
-            if not _is_job(item) and not _is_hook(item) and not self._is_put_aside(item, alive)
+            if not (isinstance(item, Pending) and item.kind in _NO_EVENTS)
+            and not self._is_put_aside(item, alive)
         ]
         if alive is not None:
             self._revive_jobs(alive, loading.items)
         self._loading.pop(machine_id, None)
         events = [envelope for envelope, is_own in arrivals if not is_own]
+        own = [envelope for envelope, is_own in arrivals if is_own]
         if alive is not None:
-            self._settle_in(alive, [envelope for envelope, is_own in arrivals if is_own], events)
+            self._settle_in(alive, own, events)
         elif stored is not None:
             self._ended[machine_id] = stored.head.seq, stored.image.incarnation
+        if alive is None and has_stopped:
+            self._end_own(own)
+        if wakes := [item.key for item in loading.items if isinstance(item, Pending) and item.kind == "wake"]:
+            self._recording.woken(alive, wakes)
         self._arriving = machine_id
         try:
             for envelope in events:
@@ -581,6 +591,20 @@ class Recovery:
                 envelope.promise = item.key
                 return True
         return False
+
+    def _end_own(self, own: Iterable[Envelope]) -> None:
+        """End what a machine has raised itself and did not come to before it stopped."""
+        for envelope in own:
+            what = type(envelope.event).__name__
+            error = MachineStopped(
+                f"{envelope.machine_id} stopped before it came to {what}",
+                machine_id=envelope.machine_id,
+                event=envelope.event,
+            )
+            self._parts.counters.accepted += 1
+            self._parts.counters.outgoing += 1
+            envelope.outgoing = True
+            self._parts.admission.return_to_sender(envelope, error)
 
     def _settle_in(self, actor: Actor, own: list[Envelope], arriving: list[Envelope]) -> None:
         parts, track = self._parts, actor.track

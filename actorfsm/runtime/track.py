@@ -112,6 +112,8 @@ class Track:
         lines: Entries that wait to be stored.
         watches: The ids that it watches, likewise.
         telling: What is told when the last of them is stored that has something to tell.
+        wake: The key under which the machine is promised to be woken in the next life, because postponed events of it
+            were released and not tried yet; empty if it is not.
         is_outdated: Whether state and data are stored in an older schema version: the next entry has them anew, because
             those of two versions do not go together.
         is_committing: Whether a commit is on its way: what befalls the machine meanwhile is stored after it.
@@ -136,7 +138,7 @@ class Track:
             "telling",
             "timers",
         ),
-        *("timers_given_up", "transaction", "watches"),
+        *("timers_given_up", "transaction", "wake", "watches"),
     )
 
     def __init__(self, seq: int = 0, status: Status = "alive", *, knows_all_ids: bool = False) -> None:
@@ -150,6 +152,7 @@ class Track:
         self.lines: deque[Line] = deque()
         self.telling: Telling | None = None
         self.transaction: Transaction | None = None
+        self.wake = ""
         self.is_outdated = False
         self.is_writing = False
         self.is_committing = False
@@ -163,12 +166,18 @@ class Track:
         return self.is_left or self.status == "stopped"
 
     def follow(self, entry: Entry) -> None:
-        """Take over what an entry says of the machine's jobs, and of the ids that it watches."""
+        """Take over what an entry says of the machine's jobs and watches, and whether it is to be woken."""
         if not (entry.settles or entry.promises or entry.unwatches or entry.watches):
             return
         for key in entry.settles:
             self.jobs.pop(key, None)
-        self.jobs.update((pending.key, None) for pending in entry.promises if pending.kind == "job")
+            if key == self.wake:
+                self.wake = ""
+        for pending in entry.promises:
+            if pending.kind == "job":
+                self.jobs[pending.key] = None
+            elif pending.kind == "wake":
+                self.wake = pending.key
         for machine_id in (*entry.unwatches, *entry.watches):
             self.watches.pop(machine_id, None)
         self.watches.update(dict.fromkeys(entry.watches))

@@ -79,8 +79,6 @@ async def _life(lives: Lives, told: str, seconds: float = 1, *, fails: bool = Tr
     """Let a system live for so long; return what was tried, and how many dead letters there are."""
     services: dict[str, Any] = {"tried": [], "fails": fails}
     async with lives.begin(Box, services=services) as system:
-        if told == "postponed":
-            await system.load("b")
         await system.clock.advance(seconds)
         letters = len(await system._parts.journal.dead_letters())
         assert (await verify_journal(system._parts.journal)).holds
