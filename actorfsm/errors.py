@@ -178,7 +178,8 @@ class HookFailed(ActorFSMError):
     """User code of the machine failed; the event was rolled back. `__cause__` is what it raised.
 
     Attributes:
-        hook: The name of the guard, hook or body, or `commit` when the data did not validate.
+        hook: The name of the guard, hook or body; `commit` when the data did not validate; `turn` when the process
+            ended in too many lives while the event was handled.
         crash: What it was made of, for `actorfsm.testing.crash_capsule`.
     """
 

@@ -151,7 +151,7 @@ class StoredTimer:
     failures: int = 0
 
 
-PendingKind: TypeAlias = Literal["event", "own", "hook", "job", "wake"]
+PendingKind: TypeAlias = Literal["event", "own", "hook", "job", "wake", "delivery"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,11 +160,12 @@ class Pending:
 
     Attributes:
         key: Its own id, by which it is settled; see `promise_key` and `inbox_key`.
-        kind: An event to deliver, an event that the machine raised itself, an after-hook to run, a job to begin, or a
-            machine to wake, because it has postponed events to try again.
+        kind: An event to deliver, an event that the machine raised itself, an after-hook to run, a job to begin, a
+            machine to wake, because it has postponed events to try again, or the delivery of what an earlier life has
+            left: that it was begun, and has no outcome.
         machine_id: Who has to do it: the receiver of an event, else the machine itself.
         message: The event; of a hook, a job or a machine to wake the one that caused it.
-        note: What more a hook or a job needs, as JSON text; of an own event, how many led to it in a row.
+        note: What more a hook, a job or a delivery needs, as JSON text; of an own event, how many led to it in a row.
     """
 
     key: str

@@ -367,8 +367,9 @@ def keeps_mail(actor: Actor) -> bool:
 
 
 def settles(envelope: Envelope) -> tuple[str, ...]:
-    """Return the key of the promise that is done when this event has its outcome."""
-    return () if envelope.promise is None else (envelope.promise,)
+    """Return the keys of what is done when this event has its outcome: a promise, and that it was begun before."""
+    keys = () if envelope.promise is None else (envelope.promise,)
+    return keys if envelope.deliveries is None else (*keys, *envelope.deliveries.keys)
 
 
 def is_notice(envelope: Envelope) -> bool:

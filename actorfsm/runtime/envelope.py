@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from actorfsm.errors import ActorFSMError
     from actorfsm.event import Event, Outcome, OutcomeKind
+    from actorfsm.runtime.deliveries import Count
     from actorfsm.runtime.jobs import Job
     from actorfsm.runtime.timers import Timer
 
@@ -120,6 +121,8 @@ class Envelope:
     """With a journal: its Outcome for the machine named in `reply_to`, as it was promised."""
     promise: str | None = None
     """Its key in the journal, if it was promised there: its outcome settles that."""
+    deliveries: Count | None = None
+    """In how many lives it was begun, if an earlier one has left it."""
     is_put_aside: bool = False
     """Whether the journal has it among the postponed events of its machine."""
     ends_with_commit: bool = False

@@ -22,6 +22,7 @@ from actorfsm.errors import (
 from actorfsm.journal.entry import Batch
 from actorfsm.runtime import perform, timers
 from actorfsm.runtime.actor import RUNNING, Actor
+from actorfsm.runtime.deliveries import Deliveries
 from actorfsm.runtime.entries import Entries, is_notice, keeps_mail, settles
 from actorfsm.runtime.envelope import Settlement
 from actorfsm.runtime.journal_writer import JournalWriter
@@ -51,6 +52,7 @@ class Recording:
     Attributes:
         entries: Makes the entries.
         writer: Hands them in.
+        deliveries: Counts what earlier lives have left.
     """
 
     def __init__(
@@ -61,11 +63,12 @@ class Recording:
         self.entries: Final = Entries(parts, kinds)
         self._snapshots: Final = Snapshots(parts, journal, policy or SnapshotPolicy())
         self.writer: Final = JournalWriter(parts, journal, self._snapshots)
+        self.deliveries: Final = Deliveries(parts, self.entries, self.writer)
 
     # -- in a turn ------------------------------------------------------------------------------------------------
 
     async def is_done(self, turn: Turn) -> bool:
-        """Return whether the event was applied to the machine in an earlier life of the system; then it is answered.
+        """Return whether an event was applied in an earlier life, or has ended too many; then it has its outcome.
 
         Raises:
             NotWritten: What is recorded cannot be read, or is another event.
@@ -74,12 +77,16 @@ class Recording:
         track, rare, passivation = actor.track, actor.rare, self._parts.passivation
         if passivation is not None:
             passivation.touch(actor.id)
-        if not envelope.has_own_id or track is None or rare is None:
-            return False
-        if len(rare.ids) >= actor.kind.options.remembered_ids:
-            track.knows_all_ids = False
-        if track.knows_all_ids:
-            return False
+        if envelope.has_own_id and track is not None and rare is not None:
+            if len(rare.ids) >= actor.kind.options.remembered_ids:
+                track.knows_all_ids = False
+            if not track.knows_all_ids and await self._is_recorded(turn):
+                return True
+        count = envelope.deliveries
+        return count is not None and await self.deliveries.is_poison(turn, count)
+
+    async def _is_recorded(self, turn: Turn) -> bool:
+        actor, envelope = turn.actor, turn.envelope
         turn.is_committing = True
         try:
             recorded = await to_the_end(
@@ -232,10 +239,12 @@ class Recording:
         """Record that an event waits for a change of state; if it came by a promise, that is kept now."""
         if self._parts.dispatcher.is_closed:
             return
-        is_known, track = envelope.is_put_aside, actor.track
-        if is_known and envelope.promise is None and not (track and track.wake and self._is_awake(actor)):
+        track = actor.track
+        is_woken = track is not None and bool(track.wake) and self._is_awake(actor)
+        if envelope.is_put_aside and not is_woken and not settles(envelope):
             return
         self._add(actor, "postponed", envelope, ends_turn=True)
+        envelope.deliveries = None
         envelope.is_put_aside, envelope.keeps_settlement = True, True
         envelope.promise = None
 
@@ -252,7 +261,7 @@ class Recording:
         if actor.node.parent is not None and not self._parts.dispatcher.is_closed:
             envelope.promise, envelope.is_put_aside = None, True
             self._add(actor, "postponed", envelope, ends_turn=True)
-            envelope.promise = promise
+            envelope.promise, envelope.deliveries = promise, None
 
     def tells_later(self, actor: Actor, envelope: Envelope) -> bool:
         """Return whether an outcome other than a commit's own waits for the journal before it is told."""
@@ -304,6 +313,8 @@ class Recording:
         except InvalidData:  # the event would not come back as it was; it is here for its `reply_to` alone
             self.writer.hand_in(Batch(accepted=told), telling)
         envelope.promise, envelope.is_put_aside = None, False
+        if envelope.deliveries is not None:
+            envelope.deliveries.keys = ()  # a timer that comes again has the same
 
     def _ended_without_entry(
         self,
@@ -313,6 +324,7 @@ class Recording:
         tell: Callable[[JournalError | None], None],
     ) -> None:
         """Tell an outcome that says nothing of the machine: the journal, or the whole system, could not go on."""
+        self.deliveries.interrupted(envelope)
         if envelope.promise or envelope.is_put_aside or self.writer.is_closing:
             envelope.reply_to = None  # the next system handles the event, if the journal has it
         if envelope.reply_to is None:
@@ -392,7 +404,11 @@ class Recording:
             if track is not None and not track.wake and not self._is_awake(actor):
                 track.wake = key
             else:
-                self.writer.hand_in(Batch(settled=(key,)))
+                self.settled((key,))
+
+    def settled(self, keys: tuple[str, ...]) -> None:
+        """Record that something pending is done, or that there is nothing to do any more."""
+        self.writer.hand_in(Batch(settled=keys))
 
     @staticmethod
     def _is_awake(actor: Actor | None) -> bool:

@@ -29,7 +29,7 @@ from actorfsm.runtime import jobs
 from actorfsm.runtime.actor import PAUSED, QUARANTINED, STOPPED, Actor
 from actorfsm.runtime.agenda import Agenda
 from actorfsm.runtime.arrivals import Arrivals
-from actorfsm.runtime.rehydration import Item, Rehydration
+from actorfsm.runtime.rehydration import Counts, Item, Rehydration, counts_of
 from actorfsm.runtime.tasks import start_task
 from actorfsm.runtime.track import Track
 from actorfsm.trace import Record
@@ -403,7 +403,8 @@ class Recovery:
         if child is not None and child.takes_back:
             alive = child.take_back(actor)
             alive.track = alive.track or Track(knows_all_ids=True)
-        events, own = self._rehydration.events_of(loading.items, alive)
+        counts = counts_of(loading.items)
+        events, own = self._rehydration.events_of(loading.items, alive, counts)
         if alive is not None:
             self._rehydration.revive_jobs(alive, loading.items)
         self._loading.pop(machine_id, None)
@@ -413,14 +414,21 @@ class Recovery:
             self._ended[machine_id] = stored.head.seq, stored.image.incarnation
         if alive is None and has_stopped:
             self._arrivals.end_own(own)
-        if wakes := [item.key for item in loading.items if isinstance(item, Pending) and item.kind == "wake"]:
-            self._recording.woken(alive, wakes)
+        self._settle_rest(alive, loading.items, counts)
         dead = actor if alive is None else None
         self._arrivals.let_in(machine_id, events, dead, answers)
         if alive is not None and alive.status not in {PAUSED, QUARANTINED}:
             jobs.resume(alive)
         self._rehydration.revive_hooks(actor or alive, loading.items)
         _wake(loading.waiters, is_alive=machine_id in self._parts.registry.actors)
+
+    def _settle_rest(self, actor: Actor | None, items: Iterable[Item], counts: Counts) -> None:
+        """Settle what is pending for a machine and of no use any more."""
+        wakes = [item.key for item in items if isinstance(item, Pending) and item.kind == "wake"]
+        if wakes:
+            self._recording.woken(actor, wakes)
+        if counts:
+            self._recording.settled(tuple(key for keys in counts.values() for key in keys))
 
     def _end(self, machine_id: str, error: ActorFSMError) -> None:
         """End the loading of a machine without it; if it cannot be read now, what is promised waits for a later try."""

@@ -13,12 +13,13 @@ from actorfsm.journal.entry import Pending
 from actorfsm.machine.timers import TimerScope
 from actorfsm.runtime import jobs
 from actorfsm.runtime.actor import QUARANTINED, STOPPED, SUSPENDED, Actor
+from actorfsm.runtime.deliveries import Count, note_of, note_of_timer
 from actorfsm.runtime.dynamic_supervisor import rare_of
 from actorfsm.runtime.envelope import Envelope
 from actorfsm.runtime.mailbox import Mailbox
 from actorfsm.runtime.stored_jobs import read_note
 from actorfsm.runtime.timers import Timer
-from actorfsm.runtime.track import NOT_STORED, Track, time_of_day
+from actorfsm.runtime.track import NOT_STORED, Track, microseconds, time_of_day
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,11 +30,13 @@ if TYPE_CHECKING:
     from actorfsm.runtime.parts import Parts
     from actorfsm.runtime.recording import Recording
 
-__all__ = ["Item", "Rehydration"]
+__all__ = ["Counts", "Item", "Rehydration", "counts_of"]
 
 Item: TypeAlias = Envelope | Pending
 """What waits for a machine that is loaded: it was sent in this life of the system, or promised in an earlier one."""
 
+Counts: TypeAlias = dict[str, tuple[str, ...]]
+"""In how many lives something was begun, a key for each, by the name that the journal has for it."""
 _EVENTS: Final = frozenset({"event", "own"})
 """What is pending and an event."""
 
@@ -45,6 +48,7 @@ class Rehydration:
         self._parts = parts
         self._recording = recording
         self._kinds = list(parts.registry.kinds.values())
+        self._since_us = microseconds(parts.clock.now())
 
     def actor_of(self, stored: Stored) -> Actor:
         """Return the actor that a machine's entries have left; it is not alive if they have ended.
@@ -132,8 +136,15 @@ class Rehydration:
         envelope.keeps_settlement = True
         return envelope
 
-    def events_of(self, items: Iterable[Item], actor: Actor | None) -> tuple[list[Envelope], list[Envelope]]:
+    def events_of(
+        self, items: Iterable[Item], actor: Actor | None, counts: Counts
+    ) -> tuple[list[Envelope], list[Envelope]]:
         """Return the events among what waits for a machine: those that were sent to it, and those that it has raised.
+
+        Args:
+            items: What waits.
+            actor: The machine, if it is alive; what it has postponed is counted too.
+            counts: What was begun in earlier lives; what is taken from it is removed.
 
         Raises:
             InvalidData: Nobody takes one that was promised.
@@ -144,8 +155,20 @@ class Rehydration:
             if not isinstance(item, Pending):
                 sent.append(item)
             elif item.kind in _EVENTS and not self.is_put_aside(item, actor):
-                (own if item.kind == "own" else sent).append(self.promised(item, actor))
+                envelope = self.promised(item, actor)
+                _count(envelope, counts)
+                (own if item.kind == "own" else sent).append(envelope)
+        if actor is not None:
+            self._count_what_it_has(actor, counts)
         return sent, own
+
+    def _count_what_it_has(self, actor: Actor, counts: Counts) -> None:
+        """Count what the machine has itself and an earlier life may have begun: postponed events, and timers."""
+        for envelope in () if actor.mailbox is None else actor.mailbox.released or ():
+            _count(envelope, counts)
+        for timer, _ in () if actor.track is None else actor.track.timers.values():
+            if timer.due_us < self._since_us:
+                timer.deliveries = Count(counts.pop(note_of_timer(timer), ()))
 
     def promised(self, pending: Pending, actor: Actor | None) -> Envelope:
         """Return a promised message as an envelope.
@@ -195,6 +218,19 @@ class Rehydration:
         for item in items:
             if actor is not None and isinstance(item, Pending) and _is_hook(item):
                 self._parts.hooks.revive(actor, item, self.envelope_of)
+
+
+def counts_of(items: Iterable[Item]) -> Counts:
+    """Return what was begun in earlier lives."""
+    counts: Counts = {}
+    for item in items:
+        if isinstance(item, Pending) and item.kind == "delivery":
+            counts[item.note] = (*counts.get(item.note, ()), item.key)
+    return counts
+
+
+def _count(envelope: Envelope, counts: Counts) -> None:
+    envelope.deliveries = Count(counts.pop(note_of(envelope, envelope.event_id), ()))
 
 
 def _is_job(item: Item) -> bool:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from actorfsm.event import Event, OutcomeKind
     from actorfsm.machine.definition import Transition
     from actorfsm.runtime.actor import Actor
+    from actorfsm.runtime.deliveries import Count
     from actorfsm.runtime.turn import Turn
 
 __all__ = [
@@ -58,6 +59,7 @@ class Timer:
         key: Its place in the timer queue; 0 if it is not there.
         envelope: Its event, from the moment when it is due until it has its outcome.
         failures: How often that event failed since the machine was last released.
+        deliveries: In how many lives its event was begun, if it was due before this one.
     """
 
     __slots__ = (
@@ -65,6 +67,7 @@ class Timer:
             "actor",
             "after_s",
             "at",
+            "deliveries",
             "due",
             "due_us",
             "envelope",
@@ -96,6 +99,7 @@ class Timer:
         self.key = 0
         self.envelope: Envelope | None = None
         self.failures = 0
+        self.deliveries: Count | None = None
 
     @property
     def gave_up(self) -> bool:
@@ -136,6 +140,8 @@ class Timer:
         envelope.headers, envelope.correlation_id = origin.headers, origin.correlation_id
         envelope.attempt = origin.attempt
         envelope.timer, envelope.of_runtime = self, True
+        if self.deliveries is not None:
+            envelope.deliveries = self.deliveries
         envelope.keeps_settlement = True
         parts.dispatcher.admit(self.actor, envelope)
 
