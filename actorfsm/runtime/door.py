@@ -335,7 +335,7 @@ class Door:
             return
         with recovery.needing([check_machine_id(machine_id)]):
             await recovery.ensure(machine_id)
-            if event_id is None or not await recovery.was_spawned(machine_id, event_id):
+            if event_id is None or not await recovery.was_spawned(kind, machine_id, event_id, data):
                 await self._spawn(turn, kind, machine_id, data, event_id, headers)
 
     async def _spawn(  # noqa: PLR0917 -- as `spawn`, with the turn

@@ -10,6 +10,7 @@ from actorfsm.event import Terminated
 from actorfsm.journal.entry import Answer, DeadMessage, Entry, Message, Pending, StoredTimer
 from actorfsm.runtime import jobs
 from actorfsm.runtime.envelope import Settlement
+from actorfsm.runtime.spawn_data import spawn_payload
 from actorfsm.runtime.stored_values import StoredValues, event_payload, no_such_class, values_of
 from actorfsm.runtime.track import microseconds
 
@@ -103,6 +104,9 @@ class Entries:
             watching = self._watching(turn)
         if status == "stopped" or choice.is_birth:
             watching = {**dict.fromkeys(track.watches, False), **({} if status == "stopped" else watching)}
+        message = self.message(envelope)
+        if choice.is_birth and envelope.birth_data is not None and envelope.has_own_id:
+            message.event = spawn_payload(actor.kind, values.lineage.version, envelope.birth_data)
         timers_set, timers_ended = self._timers(
             actor, track, {} if status == "stopped" else turn.timers or {}, restates=restates
         )
@@ -116,7 +120,7 @@ class Entries:
             commits=actor.seq + 1,
             status=status,
             definition=values.definition,
-            message=self.message(envelope),
+            message=message,
             source=old,
             target=target,
             data=values.data_payload(data)

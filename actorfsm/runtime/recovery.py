@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from actorfsm.errors import (
     ActorFSMError,
@@ -30,18 +30,20 @@ from actorfsm.runtime.actor import PAUSED, QUARANTINED, STOPPED, Actor
 from actorfsm.runtime.agenda import Agenda
 from actorfsm.runtime.arrivals import Arrivals
 from actorfsm.runtime.rehydration import Counts, Item, Rehydration, counts_of
+from actorfsm.runtime.spawn_data import is_spawned_with
 from actorfsm.runtime.tasks import start_task
 from actorfsm.runtime.track import Track
 from actorfsm.trace import Record
 
 if TYPE_CHECKING:
     from asyncio import Future
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from contextlib import AbstractContextManager
 
     from actorfsm.journal.entry import Recorded, Status
     from actorfsm.journal.protocol import Journal, Stored
     from actorfsm.runtime.envelope import Envelope
+    from actorfsm.runtime.kind import Kind
     from actorfsm.runtime.parts import Parts
     from actorfsm.runtime.recording import Recording
     from actorfsm.runtime.supervised import MachineChild
@@ -247,20 +249,26 @@ class Recovery:
         self._of(machine_id).waiters.append(waiter)
         return waiter
 
-    async def was_spawned(self, machine_id: str, event_id: str) -> bool:
+    async def was_spawned(
+        self, kind: Kind, machine_id: str, event_id: str, data: Mapping[str, Any] | None
+    ) -> bool:
         """Return whether the machine was spawned with this event id in an earlier life of the system.
 
         Raises:
-            EventIdConflict: The id belongs to another event.
+            EventIdConflict: The id belongs to another event, or to a spawn with other data.
         """
         actor = self._parts.registry.actors.get(machine_id)
         if actor is not None and (
-            (actor.track is not None and actor.track.knows_all_ids)
+            actor.kind is not kind
+            or (actor.track is not None and actor.track.knows_all_ids)
             or (actor.rare is not None and event_id in actor.rare.ids)
         ):
             return False
         recorded = await self._journal.lookup(machine_id, event_id)
-        if recorded is not None and recorded.event_type != "Spawn":
+        version = self._recording.entries.values(kind).lineage.version
+        if recorded is not None and not (
+            recorded.event_type == "Spawn" and is_spawned_with(kind, version, data or {}, recorded)
+        ):
             raise EventIdConflict(
                 f"{machine_id} knows the event id {event_id!r} as another {recorded.event_type}",
                 machine_id=machine_id,

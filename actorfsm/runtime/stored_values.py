@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from pydantic import TypeAdapter
 
 from actorfsm.errors import DefinitionError, SchemaMismatch
-from actorfsm.event import Outcome, StateTimeout, TransitionRequested
+from actorfsm.event import Outcome, Spawn, StateTimeout, TransitionRequested
 from actorfsm.journal.codec import fingerprint_of
 from actorfsm.journal.entry import Payload
 from actorfsm.machine.draft import Drafts, show_fields
@@ -152,6 +152,8 @@ class StoredValues:
             return self._request(payload, where)
         if spec.event_class is Outcome:
             return self._outcomes.outcome(payload, where)
+        if spec.event_class is Spawn:
+            return Spawn()  # what is stored says more, see `spawn_data`
         text = payload.json
         if payload.version != lineage.version:
             text = upcasted(payload, lineage.steps_from(payload.version), where)
