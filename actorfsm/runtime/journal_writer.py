@@ -66,7 +66,7 @@ class JournalWriter:
         last = track.last
         for seq, line in enumerate(lines, track.seq + 1):
             line.entry.seq = seq
-            if line.follows_commit and last is not None:
+            if line.follows is not None and last is not None:
                 _goes_on(line.entry, last)
             last = line.entry
         image = lines[-1].image
@@ -141,10 +141,7 @@ class JournalWriter:
             track.seq = track.last.seq
             self._snapshots.follow(machine_id, track, lines[-1])
         else:
-            # What is no commit has happened all the same: it is tried again, before whatever comes next.
-            track.lines.extendleft(
-                reversed([line for line in lines if line.answer is None and not line.is_of_commit])
-            )
+            _put_back(track, lines)
         if isinstance(error, Fenced):
             self._parts.fail(error, "another system has taken the machines over")
         for line in lines:
@@ -264,6 +261,16 @@ class JournalWriter:
             tell(unknown)
         self._loose.clear()
         return waiting
+
+
+def _put_back(track: Track, lines: list[Line]) -> None:
+    """Follow a batch that is not stored. What is no commit has happened all the same: it is tried again, first."""
+    track.lines.extendleft(
+        reversed([line for line in lines if line.answer is None and not line.is_of_commit])
+    )
+    for line in lines:
+        if line.refused is not None:
+            line.refused()
 
 
 def _goes_on(entry: Entry, last: Entry) -> None:

@@ -8,7 +8,8 @@ done again.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from actorfsm.errors import (
     ActorFSMError,
@@ -41,9 +42,17 @@ if TYPE_CHECKING:
     from actorfsm.runtime.envelope import Envelope
     from actorfsm.runtime.kind import Kind
     from actorfsm.runtime.parts import Parts
+    from actorfsm.runtime.timers import Timer
     from actorfsm.runtime.turn import Turn
 
 __all__ = ["Recording"]
+
+
+class _Ends(NamedTuple):
+    """What ends with a commit: the postponed events, each with its promise, and what is told when it is stored."""
+
+    envelopes: list[tuple[Envelope, str | None]]
+    telling: Telling
 
 
 class Recording:
@@ -151,7 +160,8 @@ class Recording:
         image = self._snapshots.image_after(entry, track) if restates else None
         table = {} if entry.status == "stopped" else turn.timers
         answer = Verdict()
-        track.lines.append(Line(entry, answer=answer, envelope=turn.envelope, image=image))
+        line = Line(entry, answer=answer, envelope=turn.envelope, image=image)
+        track.lines.append(line)
         transaction = turn.transaction
         if transaction is not None:
             if transaction.is_used:
@@ -160,21 +170,24 @@ class Recording:
                 transaction.is_over = True
         status_before, track.status = track.status, entry.status
         was_outdated, track.is_outdated = track.is_outdated, False
-        ended = None if entry.status == "alive" or actor.mailbox is None else self._end_with(turn, choice)
-        turn.is_committing = track.is_committing = True
+        ends = (
+            None if entry.status == "alive" or actor.mailbox is None else self._end_with(turn, choice, line)
+        )
+        line.refused = partial(
+            self._not_committed, actor, line, status_before, ends, was_outdated=was_outdated
+        )
+        turn.is_committing, track.committing = True, line
         try:
             self.writer.write(actor.id, track)
             await answer.heard(self._parts.loop)
         except JournalError as error:
-            track.status, track.is_outdated = status_before, was_outdated
-            if ended:
-                self._not_ended(actor, ended)
             if transaction is not None and transaction.failure is not None:
                 # The rows are to blame: a failure as that of a hook.
                 raise transaction.failure from transaction.failure.__cause__
             raise perform.NotWritten(error) from None
         finally:
-            turn.is_committing = track.is_committing = False
+            turn.is_committing, track.committing = False, None
+            line.refused = None  # it refers to the line
         if table or track.timers:
             track.timers = {name: (timer, timer.failures) for name, timer in table.items()}
         track.follow(entry)
@@ -183,41 +196,74 @@ class Recording:
             key, track.wake = track.wake, ""
             self.writer.hand_in(Batch(settled=(key,)))
 
-    def _end_with(self, turn: Turn, choice: Transition) -> list[tuple[Envelope, str | None]]:
-        """Let what a machine has postponed end with the commit that ends the machine: both are stored, or neither.
-
-        Returns:
-            The events, each with its promise.
-        """
+    def _end_with(self, turn: Turn, choice: Transition, commit: Line) -> _Ends | None:
+        """Let what a machine has postponed end with the commit that ends the machine: both are stored, or neither."""
         actor, track = turn.actor, self._track(turn.actor)
         ended = [
             (envelope, envelope.promise, settlement)
             for envelope, settlement in _endings(turn, choice)
             if envelope.is_put_aside
         ]
-        telling = Telling(track, lambda _: None) if ended else None  # what expires meanwhile is told after it
+        if not ended:
+            return None
+        telling = Telling(track, lambda _: None)  # what expires meanwhile is told after it
         for envelope, _, settlement in ended:
             dead: tuple[DeadMessage, ...] = ()
             if settlement.kind == "dead_lettered":
                 dead = (self.entries.dead(envelope, settlement.reason),)
             told = self._told(actor, envelope, settlement)
             entry = self.entries.of_what_befell(actor, track, settlement.kind, envelope, None, told)
-            line = Line(entry, dead, follows_commit=True, is_of_commit=True)
-            line.telling, telling = telling, None
-            track.lines.append(line)
+            track.lines.append(Line(entry, dead, follows=commit, is_of_commit=True))
             envelope.promise, envelope.is_put_aside, envelope.ends_with_commit = None, False, True
-        return [(envelope, promise) for envelope, promise, _ in ended]
+        track.lines[-1].telling = telling
+        return _Ends([(envelope, promise) for envelope, promise, _ in ended], telling)
 
-    def _not_ended(self, actor: Actor, ended: list[tuple[Envelope, str | None]]) -> None:
-        """Follow a commit that was not stored: what was to end with it is postponed as before."""
-        for envelope, promise in ended:
+    def _not_committed(
+        self,
+        actor: Actor,
+        commit: Line,
+        status: Status,
+        ends: _Ends | None,
+        *,
+        was_outdated: bool,
+    ) -> None:
+        """Follow a commit that is not stored: what befell the machine meanwhile says what is true without it."""
+        track = self._track(actor)
+        track.committing, track.is_outdated = None, was_outdated
+        for line in track.lines:
+            if line.follows is not commit:
+                continue
+            if line.has_status:
+                status = line.entry.status
+            else:
+                line.entry.status = status
+            if track.is_outdated:
+                line.entry.data = self.entries.values(actor.kind).data_payload(actor.data)
+                track.is_outdated = False
+        track.status = status
+        if ends is not None:
+            self._not_ended(actor, track, ends)
+
+    def _not_ended(self, actor: Actor, track: Track, ends: _Ends) -> None:
+        """Let what was to end with a commit be postponed as before, but for what has expired meanwhile."""
+        expired: list[Envelope] = []
+        for envelope, promise in ends.envelopes:
             envelope.promise, envelope.is_put_aside, envelope.ends_with_commit = promise, True, False
             envelope.answer = None
-            if envelope.settled:  # its deadline has passed meanwhile
-                self._add(actor, "expired", envelope)
-        track = self._track(actor)
-        if track.telling is not None:
-            track.telling(None)
+            if envelope.settled:
+                expired.append(envelope)
+        # An Outcome for another machine is promised with the entry, and leaves when that is stored.
+        waits = any(envelope.reply_to is not None for envelope in expired)
+        for envelope in expired:
+            error = envelope.error
+            reason = "" if error is None else str(error)
+            settlement = Settlement("expired", actor.node.member, None, None, error, reason, actor.seq)
+            told = self._told(actor, envelope, settlement)
+            telling = Telling(track, ends.telling) if waits and envelope is expired[-1] else None
+            self._add(actor, "expired", envelope, telling=telling, told=told)
+            envelope.promise, envelope.is_put_aside = None, False
+        if not waits:
+            ends.telling(None)
 
     @contextmanager
     def as_a_whole(self, actor: Actor) -> Generator[None]:
@@ -441,18 +487,25 @@ class Recording:
         track = self._track(actor)
         if status is not None:
             track.status = status
-        table = {} if track.status == "stopped" else actor.timers or {}
+        table: dict[str, Timer] | None = actor.timers or {}
         if track.is_left:
             table = {name: timer for name, (timer, _) in track.timers.items()}
+        elif track.committing is not None:
+            table = None  # the commit that is on its way says it
+        elif track.status == "stopped":
+            table = {}
+        is_busy = track.committing is not None or (actor.status == RUNNING and not ends_turn)
         settled: tuple[str, ...] = ()
-        is_busy = track.is_committing or (actor.status == RUNNING and not ends_turn)
         if track.wake and (kind == "stopped" or (not is_busy and self._is_awake(actor))):
             settled = (track.wake,)
         entry = self.entries.of_what_befell(actor, track, kind, envelope, table, told, settled)
         track.is_outdated = False
-        track.timers = {name: (timer, timer.failures) for name, timer in table.items()}
+        if table is not None:
+            track.timers = {name: (timer, timer.failures) for name, timer in table.items()}
         track.follow(entry)
-        track.lines.append(Line(entry, dead, telling=telling, follows_commit=track.is_committing))
+        track.lines.append(
+            Line(entry, dead, telling=telling, follows=track.committing, has_status=status is not None)
+        )
         self.writer.write(actor.id, track)
 
     def _track(self, actor: Actor) -> Track:

@@ -70,9 +70,17 @@ class Line:
     """An entry on its way: the turn of a commit waits for its answer, another outcome is told when it is stored.
 
     One that belongs to the commit before it is stored with that, or not at all.
+
+    Attributes:
+        follows: The commit that was on its way when this was made, if there was one.
+        has_status: Whether this says itself what the machine is from now on; otherwise what was before it does.
+        refused: Called when a commit is not stored, before anybody hears of it.
     """
 
-    __slots__ = ("answer", "dead", "entry", "envelope", "follows_commit", "image", "is_of_commit", "telling")
+    __slots__ = (
+        *("answer", "dead", "entry", "envelope", "follows", "has_status", "image", "is_of_commit", "refused"),
+        "telling",
+    )
 
     def __init__(
         self,
@@ -83,12 +91,15 @@ class Line:
         telling: Telling | None = None,
         *,
         image: Image | None = None,
-        follows_commit: bool = False,
+        follows: Line | None = None,
+        has_status: bool = False,
         is_of_commit: bool = False,
     ) -> None:
         self.entry = entry
         self.is_of_commit = is_of_commit
-        self.follows_commit = follows_commit
+        self.follows = follows
+        self.has_status = has_status
+        self.refused: Callable[[], None] | None = None
         self.image = image
         self.dead = dead
         self.answer = answer
@@ -116,7 +127,7 @@ class Track:
             were released and not tried yet; empty if it is not.
         is_outdated: Whether state and data are stored in an older schema version: the next entry has them anew, because
             those of two versions do not go together.
-        is_committing: Whether a commit is on its way: what befalls the machine meanwhile is stored after it.
+        committing: The commit that is on its way: what befalls the machine meanwhile is stored after it.
         is_writing: Whether a batch of it is on its way.
         is_left: Whether the machine is given up, so that its end is not stored.
         knows_all_ids: Whether all event ids that were applied to it are in memory.
@@ -124,7 +135,7 @@ class Track:
 
     __slots__ = (
         *(
-            "is_committing",
+            "committing",
             "is_left",
             "is_outdated",
             "is_writing",
@@ -155,7 +166,7 @@ class Track:
         self.wake = ""
         self.is_outdated = False
         self.is_writing = False
-        self.is_committing = False
+        self.committing: Line | None = None
         self.last: Entry | None = None
         self.is_left = False
         self.knows_all_ids = knows_all_ids
