@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from contextlib import ExitStack
 from dataclasses import replace
 from enum import Enum, auto
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter, time_ns
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from actorfsm import STAY, ActorSystem, Event, Machine, transition
 from actorfsm.journal.address import journal_at
@@ -26,18 +27,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from actorfsm.journal.entry import Entry
+    from actorfsm.journal.protocol import Journal
+    from tests.postgresql_server import Server
 
-__all__ = ["Reopened", "measure_recovery", "w6_section"]
+__all__ = ["Reopened", "measure_all", "measure_recovery", "w6_section"]
 
 ENTRIES = 10
 HOUR_US = 3_600_000_000
 MAX_REPLY_S, MAX_ARMED_S = 0.5, 5.0
 GOAL_MACHINES = 100_000
 ABOUT = """\
-A SQLite file with ten entries for each machine is opened again by a system, and one machine is asked. *Started* is
+A journal with ten entries for each machine is opened again by a system, and one machine is asked. *Started* is
 when `async with` has begun: what is due in the next minute is armed then, the rest when it comes near. *First reply*
 counts from the beginning too. Where all timers are overdue, *all told* is when each of them has been handled and
-committed."""
+committed. MB is all that the store has on disk for it: rows, indexes, its log."""
 
 
 class State(Enum):
@@ -93,10 +96,64 @@ class Bell(Machine[State, Any], initial=State.OPEN, final=(State.SHUT,)):
     async def shut(self, event: Shut) -> None: ...
 
 
+class Shelf(Protocol):
+    """Where a journal is that is filled, and opened again."""
+
+    name: str
+
+    def journal(self, *, is_filled: bool = True) -> Journal:
+        """Return the journal: to be opened again, or to be filled, for which no commit need reach the disk."""
+        ...
+
+    def megabytes(self) -> float:
+        """Return how large it is on disk."""
+        ...
+
+
+class SQLiteShelf:
+    """A file."""
+
+    name = "SQLite"
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def journal(self, *, is_filled: bool = True) -> Journal:
+        return journal_at(self._file, durability="full" if is_filled else "process")
+
+    def megabytes(self) -> float:
+        return sum(file.stat().st_size for file in self._file.parent.glob(f"{self._file.name}*")) / 1e6
+
+
+class PostgreSQLShelf:
+    """A schema of a server."""
+
+    name = "PostgreSQL"
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._schema = server.new_schema()
+
+    def journal(self, *, is_filled: bool = True) -> Journal:
+        from actorfsm.journal.postgresql.journal import PostgreSQLJournal
+
+        durability: Any = "full" if is_filled else "process"
+        return PostgreSQLJournal(self._server.url(), schema=self._schema, durability=durability)
+
+    def megabytes(self) -> float:
+        [(size,)] = self._server.do(
+            "SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class AS c JOIN pg_namespace AS n "
+            "ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relkind = 'r'",
+            self._schema,
+        )
+        return float(str(size)) / 1e6
+
+
 class Reopened(NamedTuple):
     """What was measured of one journal.
 
     Attributes:
+        store: Its store.
         machines: How many it has.
         timers: What their timers are like.
         megabytes: How large the file is.
@@ -105,6 +162,7 @@ class Reopened(NamedTuple):
         told_s: When all timers had been handled; None if they are not due.
     """
 
+    store: str
     machines: int
     timers: str
     megabytes: float
@@ -134,8 +192,8 @@ def _copy(entry: Entry, machine_id: str, due_us: int) -> Entry:
     return replace(entry, machine_id=machine_id, timers_set=timers)
 
 
-async def _fill(name: Path, template: Sequence[Entry], machines: int, *, overdue: bool) -> None:
-    journal = journal_at(name, durability="process")
+async def _fill(shelf: Shelf, template: Sequence[Entry], machines: int, *, overdue: bool) -> None:
+    journal = shelf.journal(is_filled=False)
     await journal.open()
     now_us = time_ns() // 1_000
     for first in range(0, machines, 500):
@@ -149,12 +207,12 @@ async def _fill(name: Path, template: Sequence[Entry], machines: int, *, overdue
     await journal.close()
 
 
-async def _reopen(name: Path, machines: int, *, overdue: bool) -> Reopened:
-    services = Bells(machines)
-    megabytes = sum(file.stat().st_size for file in name.parent.glob(f"{name.name}*")) / 1e6
+async def _reopen(shelf: Shelf, machines: int, *, overdue: bool) -> Reopened:
+    services, journal = Bells(machines), shelf.journal()
+    megabytes = shelf.megabytes()
     gc.collect()
     began = perf_counter()
-    async with ActorSystem(Bell, journal=name, trace=None, services=services) as system:
+    async with ActorSystem(Bell, journal=journal, trace=None, services=services) as system:
         started = perf_counter()
         assert await system.ask(f"bell-{machines // 2}", Note(text="."), timeout=600) == ENTRIES
         answered = perf_counter()
@@ -163,6 +221,7 @@ async def _reopen(name: Path, machines: int, *, overdue: bool) -> Reopened:
             await services.all_told.wait()
             told = perf_counter() - began
     return Reopened(
+        shelf.name,
         machines,
         "all overdue" if overdue else "due within the hour",
         megabytes,
@@ -172,18 +231,43 @@ async def _reopen(name: Path, machines: int, *, overdue: bool) -> Reopened:
     )
 
 
-def measure_recovery(machines: int, *, overdue: bool = False) -> Reopened:
-    """Fill a journal, open it again, and look how long that takes; what is not as it was stored is an error."""
+def measure_recovery(machines: int, *, overdue: bool = False, server: Server | None = None) -> Reopened:
+    """Fill a journal, open it again, and look how long that takes; what is not as it was stored is an error.
+
+    Args:
+        machines: How many machines it has.
+        overdue: Whether all timers have fallen due.
+        server: The server to have it on; a file of SQLite's without.
+    """
     with TemporaryDirectory() as folder:
         template = asyncio.run(_template(Path(folder) / "template.db"))
-        name = Path(folder) / "bells.db"
-        asyncio.run(_fill(name, template, machines, overdue=overdue))
-        return asyncio.run(_reopen(name, machines, overdue=overdue))
+        shelf: Shelf = SQLiteShelf(Path(folder) / "bells.db") if server is None else PostgreSQLShelf(server)
+        asyncio.run(_fill(shelf, template, machines, overdue=overdue))
+        return asyncio.run(_reopen(shelf, machines, overdue=overdue))
+
+
+def measure_all(machines: int) -> list[Reopened]:
+    """Measure each store that is here: so many machines, and a tenth of them with all timers overdue."""
+    with ExitStack() as stack:
+        servers: list[Server | None] = [None]
+        try:
+            from tests.postgresql_server import started_server
+        except ImportError:  # the extra is not installed
+            pass
+        else:
+            server = stack.enter_context(started_server())
+            servers += [] if server is None else [server]
+        return [
+            measure_recovery(count, overdue=overdue, server=server)
+            for server in servers
+            for count, overdue in ((machines, False), (machines // 10, True))
+        ]
 
 
 def w6_section(found: Sequence[Reopened]) -> Section:
     """The table of W6."""
     head = (
+        "store",
         "timers",
         "machines",
         "entries",
@@ -203,6 +287,7 @@ def w6_section(found: Sequence[Reopened]) -> Section:
             goal = f"reply ≤ {MAX_REPLY_S} s, armed ≤ {MAX_ARMED_S:.0f} s {'yes' if is_met else 'no'}"
         lines.append(
             (
+                each.store,
                 each.timers,
                 f"{each.machines:,}",
                 f"{entries:,}",

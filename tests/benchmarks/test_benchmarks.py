@@ -162,16 +162,22 @@ def test_the_end_of_a_machine_of_a_fleet_depends_on_every_event() -> None:
 
 
 @pytest.mark.parametrize("overdue", [False, True])
-def test_a_journal_that_is_opened_again_is_measured_and_has_what_was_stored(overdue: bool) -> None:
-    found = measure_recovery(20, overdue=overdue)
+@pytest.mark.parametrize("store", ["SQLite", "PostgreSQL"])
+def test_a_journal_that_is_opened_again_is_measured_and_has_what_was_stored(
+    overdue: bool, store: str, request: pytest.FixtureRequest
+) -> None:
+    server = request.getfixturevalue("postgresql_server") if store == "PostgreSQL" else None
+    found = measure_recovery(20, overdue=overdue, server=server)
+    assert found.store == store
+    assert found.megabytes > 0
     assert (found.machines, found.told_s is not None) == (20, overdue)
     assert 0 < found.started_s < found.reply_s
-    assert [line[1:3] for line in w6_section([found]).lines] == [("20", "200")]
+    assert [line[2:4] for line in w6_section([found]).lines] == [("20", "200")]
 
 
 def test_the_table_of_recovery_says_whether_the_goal_is_met() -> None:
     lines = w6_section(
-        [Reopened(100_000, "due", 500.0, 0.1, 0.2, None), Reopened(100_000, "due", 500.0, 0.1, 0.6, None)]
+        [Reopened("x", 100_000, "due", 500.0, 0.1, reply_s, None) for reply_s in (0.2, 0.6)]
     ).lines
     assert [line[-1] for line in lines] == ["reply ≤ 0.5 s, armed ≤ 5 s yes", "reply ≤ 0.5 s, armed ≤ 5 s no"]
 
