@@ -240,6 +240,27 @@ def test_only_to_read_takes_nothing_over(postgresql_server: Server) -> None:
     asyncio.run(scenario())
 
 
+def test_a_journal_that_is_shown_still_is_one_transaction_which_is_begun_once(postgresql_server: Server) -> None:
+    said: list[str | None] = []
+
+    def connect(*arguments: Any, **options: Any) -> Any:
+        connection = psycopg.Connection.connect(*arguments, **options)
+        connection.add_notice_handler(lambda notice: said.append(notice.message_primary))
+        return connection
+
+    async def scenario() -> None:
+        stage = PostgreSQLStage(postgresql_server)
+        owner = await stage.open()
+        still = stage.journal(read_only=True, still=True, connect=connect)
+        await still.open()
+        await still.rows()
+        await still.close()
+        await owner.close()
+
+    asyncio.run(scenario())
+    assert said == []
+
+
 def test_what_is_shown_still_is_what_was_there_when_it_was_opened(postgresql_server: Server) -> None:
     async def scenario() -> None:
         stage = PostgreSQLStage(postgresql_server)

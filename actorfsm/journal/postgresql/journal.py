@@ -45,8 +45,6 @@ class PostgreSQLJournal:
             `JournalLocked` then.
         read_only: To look at a journal, also while another process uses it. Nothing can be stored.
         still: With `read_only`: show the journal as it was when it was opened, whatever is written meanwhile. Not for
-            long: the server keeps what was deleted since.
-        still: With `read_only`: show the journal as it was when it was opened, whatever is written meanwhile. Not for
             long: the server keeps what was true then until this is closed.
         connect: Makes a connection, for tests.
         executor: Where the store's calls are made; by default a thread, or a simulated loop itself.

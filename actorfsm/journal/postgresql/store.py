@@ -105,7 +105,6 @@ class Store:
         self._take_over = take_over
         self._read_only = read_only
         self._is_still = still and read_only
-        self._is_still = still
         self._connection: Connection | None = None
         self._backend: tuple[Any, ...] | None = None
         self._is_open = False
@@ -153,8 +152,6 @@ class Store:
         if self._is_still:
             connection.execute("SET idle_in_transaction_session_timeout = 0")
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            if self._is_still:
-                connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
     def _claim(self, connection: Connection) -> None:
         values = (self._take_over, os.getpid(), platform.node())
