@@ -25,12 +25,13 @@ _WINDOW_S: Final = 60.0
 """Timers that fall due within so many seconds are read."""
 _AHEAD_S: Final = 30.0
 """So long before the next one is due they are read again."""
-_PAGE: Final = 200
+_PAGE: Final = 50
+"""Of what is overdue so many machines are loaded at once: who is asked meanwhile waits behind them."""
 _MOST: Final = 10_000
 """So many are read in one go."""
-_TOO_BUSY: Final = 100
+_TOO_BUSY: Final = 25
 """While so many machines are being loaded no more are woken."""
-_PAUSE_S: Final = 0.05
+_PAUSE_S: Final = 0.01
 _RETRY_S: Final = 1.0
 _EVER_US: Final = 2**62
 

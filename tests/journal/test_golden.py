@@ -158,7 +158,10 @@ def test_the_same_entries_make_the_same_file_today(sim: Callable[..., None], tmp
 
     sim(scenario, seeds=[0])
     then, now = _content(golden), _content(today)
-    assert now.pop("schema") == then.pop("schema"), NEW_GOLDEN
+    # What each start looks for by an index gets that when it is not there: it is no part of the format.
+    added = {row for row in now["schema"] if row[1] == "machines_held"}
+    assert len(added) == 1
+    assert now.pop("schema") - added == then.pop("schema"), NEW_GOLDEN
     assert now["entries"], "nothing was written"
     for table in ("entries", "machines", "timers"):
         assert now[table] <= then[table], NEW_GOLDEN

@@ -240,7 +240,9 @@ def test_only_to_read_takes_nothing_over(postgresql_server: Server) -> None:
     asyncio.run(scenario())
 
 
-def test_a_journal_that_is_shown_still_is_one_transaction_which_is_begun_once(postgresql_server: Server) -> None:
+def test_a_journal_that_is_shown_still_is_one_transaction_which_is_begun_once(
+    postgresql_server: Server,
+) -> None:
     said: list[str | None] = []
 
     def connect(*arguments: Any, **options: Any) -> Any:

@@ -471,3 +471,37 @@ def test_what_a_journal_remembers_of_a_machine_goes_with_its_end_and_its_id_can_
             await journal.close()
 
     asyncio.run(end_many())
+
+
+@pytest.mark.parametrize("is_older", [False, True])
+def test_the_machines_that_are_held_are_found_without_a_look_at_all_others(
+    tmp_path: Path, is_older: bool
+) -> None:
+    """A journal that an earlier version has begun gets the index when it is opened to be written."""
+    name = tmp_path / "a.db"
+
+    async def scenario() -> None:
+        journal = await opened(name)
+        for machine_id, status in (("a", "alive"), ("b", "quarantined"), ("c", "suspended"), ("d", "alive")):
+            await journal.append(Batch(entries=(entry(1, machine_id, status=status),)))
+        await journal.close()
+        if is_older:
+            with closing(sqlite3.connect(name)) as connection, connection:
+                connection.execute("DROP INDEX machines_held")
+            journal = await opened(name, read_only=True)
+            assert [head.machine_id for head in await journal.machines(status="suspended")] == ["c"]
+            await journal.close()
+        journal = await opened(name)
+        for status, expected in (("quarantined", ["b"]), ("suspended", ["c"]), ("alive", ["a", "d"])):
+            found = await journal.machines(status=status)  # type: ignore[arg-type]
+            assert [head.machine_id for head in found] == expected
+        said: list[str] = []
+        connection: Any = journal._store._connection
+        connection.set_trace_callback(said.append)
+        await journal.machines(status="suspended")
+        connection.set_trace_callback(None)
+        [plan] = connection.execute(f"EXPLAIN QUERY PLAN {said[0]}").fetchall()
+        assert "machines_held" in plan[-1]
+        await journal.close()
+
+    asyncio.run(scenario())

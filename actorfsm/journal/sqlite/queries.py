@@ -164,9 +164,15 @@ def machines_of(
 ) -> list[Head]:
     """Return machines; see `Journal.machines`."""
     within = None if state is None else text_of((state,))
+    # The same words as those of the index, by which it is recognised.
+    held = "AND status IN ('quarantined', 'suspended') " if status in {"quarantined", "suspended"} else ""
+    select = (
+        "SELECT * FROM machines WHERE machine_id > :after "  # noqa: S608 -- `held` is a constant
+        "AND (:machine IS NULL OR machine = :machine) AND (:status IS NULL OR status = :status) "
+        f"{held}AND (:state IS NULL OR instr(state, :state)) ORDER BY machine_id LIMIT :limit"
+    )
     rows = connection.execute(
-        "SELECT * FROM machines WHERE machine_id > :after AND (:machine IS NULL OR machine = :machine) AND (:status "
-        "IS NULL OR status = :status) AND (:state IS NULL OR instr(state, :state)) ORDER BY machine_id LIMIT :limit",
+        select,
         {"after": after, "machine": machine, "status": status, "state": within, "limit": limit},
     )
     return [_head(row) for row in rows]

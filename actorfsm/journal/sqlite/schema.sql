@@ -18,6 +18,8 @@ CREATE TABLE machines (
   seq INTEGER NOT NULL,
   checksum BLOB NOT NULL
 ) WITHOUT ROWID;
+-- Of the machines that are held: each start looks for them.
+CREATE INDEX IF NOT EXISTS machines_held ON machines (machine_id) WHERE status IN ('quarantined', 'suspended');
 
 -- What happened. Of a trimmed entry there is the answer and the hash of the body. In the order in which it was written:
 -- to keep the entries of each machine together would write twice as many pages.

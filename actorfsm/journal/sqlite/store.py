@@ -40,6 +40,10 @@ __all__ = ["Connect", "Durability", "Store"]
 
 T = TypeVar("T")
 
+_HELD: Final = """
+    CREATE INDEX IF NOT EXISTS machines_held ON machines (machine_id) WHERE status IN ('quarantined', 'suspended')"""
+"""A journal that an earlier version has begun has not got it; that version does not mind."""
+
 Durability: TypeAlias = Literal["full", "process"]
 Connect: TypeAlias = "Callable[..., sqlite3.Connection]"
 
@@ -141,6 +145,7 @@ class Store:
         )
 
     def _claim(self, connection: sqlite3.Connection) -> None:
+        connection.execute(_HELD)
         connection.execute(
             "UPDATE owners SET epoch = epoch + 1, pid = ?, host = ? WHERE partition = 0",
             (os.getpid(), platform.node()),
