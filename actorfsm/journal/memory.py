@@ -321,9 +321,15 @@ class MemoryJournal:
             lambda row: row,
         )
 
-    async def pending(self, after: int = 0, limit: int = 1_000) -> Sequence[Placed]:
+    async def last_pending(self) -> int:
+        """Return the last place of what is pending; see `Journal`."""
+        return max((row[0] for row in self.store.pending.values()), default=0)
+
+    async def pending(
+        self, after: int = 0, limit: int = 1_000, *, machine_id: str | None = None
+    ) -> Sequence[Placed]:
         """Return what is pending; see `Journal`."""
-        rows = (row for row in self.store.pending.values() if row[0] > after)
+        rows = (row for row in self.store.pending.values() if row[0] > after and machine_id in {None, row[1]})
         return page_of(
             islice(rows, limit),
             lambda row: Placed(row[0], codec.decode_pending(*row[1:])),

@@ -222,8 +222,19 @@ class Journal(Protocol):
         """
         ...
 
-    async def pending(self, after: int = 0, limit: int = 1_000) -> Sequence[Placed]:
+    async def last_pending(self) -> int:
+        """Return the last place of what is pending; 0 if nothing is."""
+        ...
+
+    async def pending(
+        self, after: int = 0, limit: int = 1_000, *, machine_id: str | None = None
+    ) -> Sequence[Placed]:
         """Return what is pending, in the order in which it was stored.
+
+        Args:
+            after: Only what stands behind this place.
+            limit: At most so much.
+            machine_id: Only what this machine has to do.
 
         Raises:
             JournalCorrupt: The first of it is not what was written; its `place` is what to go on behind.

@@ -3,7 +3,8 @@
 A hook that ends the process leaves no outcome, and so its event comes again in the next life. Before such an event has
 its turn the journal is told that it is about to begin; its outcome settles that. So the next system knows how often it
 was begun, and after too many it is a dead letter; what a timer sends puts its machine into quarantine, as when it
-fails. An event of this life is not counted: it costs nothing.
+fails. Events are handled in order, so that only the first of those that wait for a machine can have been begun: to
+count that one in each life is enough. An event of this life is not counted: it costs nothing.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Deliveries:
         if len(count.keys) >= max(_LIVES, actor.kind.options.redelivery.attempts):
             self._end(turn, len(count.keys))
             return True
-        key = f"{actor.id}/{self._parts.ids.text(self._parts.ids.next_number())}"
+        key = f"{actor.id}/begun/{self._parts.ids.text(self._parts.ids.next_number())}"
         event_id = self._parts.event_id(envelope)
         pending = Pending(
             key=key,

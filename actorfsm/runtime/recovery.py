@@ -29,6 +29,7 @@ from actorfsm.runtime import jobs
 from actorfsm.runtime.actor import PAUSED, QUARANTINED, STOPPED, Actor
 from actorfsm.runtime.agenda import Agenda
 from actorfsm.runtime.arrivals import Arrivals
+from actorfsm.runtime.backlog import Backlog
 from actorfsm.runtime.rehydration import Counts, Item, Rehydration, counts_of
 from actorfsm.runtime.spawn_data import is_spawned_with
 from actorfsm.runtime.tasks import start_task
@@ -37,7 +38,7 @@ from actorfsm.trace import Record
 
 if TYPE_CHECKING:
     from asyncio import Future
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from actorfsm.journal.entry import Recorded, Status
@@ -59,10 +60,12 @@ _RETRY_S: Final = 1.0
 class _Loading:
     """A machine that is being loaded: what waits for it, in order of arrival, and who."""
 
-    __slots__ = ("error", "is_begun", "is_due", "items", "waiters")
+    __slots__ = ("error", "is_begun", "is_due", "items", "owed", "waiters")
 
     def __init__(self) -> None:
         self.items: deque[Item] = deque()
+        self.owed = 0
+        """How many of them, the first, earlier lives have promised."""
         self.waiters: list[Future[bool]] = []
         self.is_begun = False
         """Whether the journal was asked. A machine of the tree waits until its supervisor starts it."""
@@ -70,6 +73,13 @@ class _Loading:
         """Whether a timer of it is due, so that it has to be loaded, now or later."""
         self.error: ActorFSMError | None = None
         """Why it ended without the machine."""
+
+    def add_owed(self, items: Sequence[Item]) -> None:
+        """Add what earlier lives have promised besides."""
+        if items:
+            arrived = list(self.items)
+            self.items = deque([*arrived[: self.owed], *items, *arrived[self.owed :]])
+            self.owed += len(items)
 
 
 class Recovery:
@@ -87,8 +97,7 @@ class Recovery:
         self._rehydration: Final = Rehydration(parts, recording)
         self._arrivals: Final = Arrivals(parts, journal, recording, self.watch)
         self._loading: dict[str, _Loading] = {}
-        self._owed: dict[str, list[Item]] = {}
-        """What earlier lives of the system have promised, for machines that are not loaded yet."""
+        self._backlog: Final = Backlog(journal, self.hold)
         self._ended: dict[str, tuple[int, int]] = {}
         """Last entry and incarnation of machines that have stopped, until they are born anew."""
         self._is_closed = False
@@ -99,29 +108,21 @@ class Recovery:
 
     async def prepare(self) -> None:
         """Find out what was promised: when a machine is loaded, that comes first."""
-        place = 0
-        while True:
-            try:
-                page = await self._journal.pending(after=place)
-            except JournalCorrupt as error:
-                if error.machine_id is None or error.place is None:
-                    raise
-                place = error.place
-                self.hold(error.machine_id, error)
-                continue
-            if not page:
-                return
-            for _, pending in page:
-                self._owed.setdefault(pending.machine_id, []).append(pending)
-            place = page[-1].place
+        await self._backlog.prepare()
 
     async def begin(self) -> None:
         """Deliver what was promised, let timers run, and show which machines are held."""
-        for machine_id in [owed for owed in self._owed if owed not in self.broken]:
-            self._of(machine_id)
+        if not self._backlog.deliver_some(self._deliver, lambda: self.loading):
+            delivering = self._backlog.deliver(self._deliver, lambda: self.loading)
+            self._parts.keep(start_task(delivering, self._parts.loop), "what earlier lives have promised")
         await self._wake_all("quarantined")
         await self._wake_all("suspended")
         await self.agenda.read()
+
+    def _deliver(self, machine_id: str) -> None:
+        """Load a machine for what was promised to it, but for one that is held."""
+        if machine_id not in self.broken:
+            self._of(machine_id)
 
     async def _wake_all(self, status: Status) -> None:
         last = ""
@@ -334,7 +335,7 @@ class Recovery:
         self._is_closed = True
         for machine_id in list(self._loading):
             self._end(machine_id, error)
-        for item in [item for owed in self._owed.values() for item in owed]:
+        for item in self._backlog.clear():
             self._arrivals.turn_away(item, error)
         if self._parts.passivation is not None:
             self._parts.passivation.close(error)
@@ -354,7 +355,8 @@ class Recovery:
         loading = self._loading.get(machine_id)
         if loading is None:
             loading = self._loading[machine_id] = _Loading()
-            loading.items.extend(self._owed.pop(machine_id, ()))
+            loading.items.extend(self._backlog.take(machine_id))
+            loading.owed = len(loading.items)
         if not loading.is_begun and (is_started or not self._is_awaited(machine_id)):
             loading.is_begun = True
             task = start_task(self._load(machine_id, loading), self._parts.loop)
@@ -364,6 +366,7 @@ class Recovery:
     async def _load(self, machine_id: str, loading: _Loading) -> None:
         try:
             await self._recording.writer.until_written(machine_id)
+            loading.add_owed(await self._backlog.rest_of(machine_id))
             stored = await self._journal.load(machine_id)
             if machine_id not in self._loading:
                 return  # the system is going down
@@ -446,10 +449,10 @@ class Recovery:
             is_tried_again = isinstance(error, JournalError) and not self._is_closed
             for item in loading.items:
                 if is_tried_again and (isinstance(item, Pending) or item.promise is not None):
-                    self._owed.setdefault(machine_id, []).append(item)
+                    self._backlog.put_back(machine_id, item)
                 else:
                     self._arrivals.turn_away(item, error)
-            if not self._is_closed and (loading.is_due or machine_id in self._owed):
+            if not self._is_closed and (loading.is_due or machine_id in self._backlog):
                 self._parts.timers.call_later(_RETRY_S, self.wake, machine_id)
             _wake(loading.waiters, is_alive=False)
 

@@ -156,8 +156,10 @@ class Rehydration:
                 sent.append(item)
             elif item.kind in _EVENTS and not self.is_put_aside(item, actor):
                 envelope = self.promised(item, actor)
-                _count(envelope, counts)
-                (own if item.kind == "own" else sent).append(envelope)
+                lane = own if item.kind == "own" else sent
+                if not lane or note_of(envelope, envelope.event_id) in counts:
+                    _count(envelope, counts)
+                lane.append(envelope)
         if actor is not None:
             self._count_what_it_has(actor, counts)
         return sent, own
@@ -166,8 +168,10 @@ class Rehydration:
         """Count what the machine has itself and an earlier life may have begun: postponed events, and timers."""
         for envelope in () if actor.mailbox is None else actor.mailbox.released or ():
             _count(envelope, counts)
-        for timer, _ in () if actor.track is None else actor.track.timers.values():
-            if timer.due_us < self._since_us:
+        overdue = [timer for timer, _ in _timers_of(actor) if timer.due_us < self._since_us]
+        first = min(overdue, key=lambda timer: timer.due_us, default=None)
+        for timer in overdue:
+            if timer is first or note_of_timer(timer) in counts:
                 timer.deliveries = Count(counts.pop(note_of_timer(timer), ()))
 
     def promised(self, pending: Pending, actor: Actor | None) -> Envelope:
@@ -227,6 +231,10 @@ def counts_of(items: Iterable[Item]) -> Counts:
         if isinstance(item, Pending) and item.kind == "delivery":
             counts[item.note] = (*counts.get(item.note, ()), item.key)
     return counts
+
+
+def _timers_of(actor: Actor) -> Iterable[tuple[Timer, int]]:
+    return () if actor.track is None else actor.track.timers.values()
 
 
 def _count(envelope: Envelope, counts: Counts) -> None:

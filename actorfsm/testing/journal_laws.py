@@ -627,6 +627,7 @@ async def _timers(
 @_law
 async def what_is_promised_is_pending_until_it_is_settled(stage: Stage) -> None:
     journal = await stage.open()
+    assert await journal.last_pending() == 0
 
     def promise(seq: int, place: int, to: str) -> Pending:
         return Pending(
@@ -649,6 +650,11 @@ async def what_is_promised_is_pending_until_it_is_settled(stage: Stage) -> None:
     assert first.place < second.place
     assert [placed.pending.key for placed in await journal.pending(after=first.place)] == ["a/2/0"]
     assert [placed.pending.key for placed in await journal.pending(limit=1)] == ["a/1/2"]
+    assert await journal.last_pending() == second.place
+    for machine_id, keys in (("b", ["a/1/2", "a/2/0"]), ("z", []), ("a", [])):
+        found = await journal.pending(machine_id=machine_id)
+        assert [placed.pending.key for placed in found] == keys
+    assert await journal.pending(first.place, 1, machine_id="b") == [second]
     # What a batch promises and settles itself is done.
     await _store(journal, _entry("a", 3, promises=(promise(3, 0, "b"),)), _entry("b", 2, settles=("a/3/0",)))
     assert await _pending(journal) == ["a/1/2", "a/2/0"]

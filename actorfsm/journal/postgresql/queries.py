@@ -31,6 +31,7 @@ __all__ = [
     "head_of",
     "heads_of",
     "is_pending",
+    "last_pending",
     "load",
     "lookup",
     "machines_of",
@@ -243,11 +244,19 @@ def _timer(due_us: int, machine_id: str, name: str, body: str, checksum: bytes) 
     return timer
 
 
-def pending_of(connection: Connection, after: int, limit: int) -> list[Placed]:
+def last_pending(connection: Connection) -> int:
+    """Return the last place of what is pending; see `Journal.last_pending`."""
+    found = connection.execute("SELECT max(place) FROM pending").fetchone()
+    return 0 if found is None else int(found[0] or 0)
+
+
+def pending_of(connection: Connection, after: int, limit: int, machine_id: str | None = None) -> list[Placed]:
     """Return what is pending; see `Journal.pending`."""
+    which = "" if machine_id is None else "AND machine_id = %s "
     rows = connection.execute(
-        "SELECT place, key, machine_id, body, checksum FROM pending WHERE place > %s ORDER BY place LIMIT %s",
-        (after, limit),
+        f"SELECT place, key, machine_id, body, checksum FROM pending WHERE place > %s {which}"  # noqa: S608 -- a constant
+        "ORDER BY place LIMIT %s",
+        (after, limit) if machine_id is None else (after, to_column(machine_id), limit),
         binary=True,
     )
     read = [

@@ -185,9 +185,15 @@ class SQLiteJournal:
         behind = after or queries.BEFORE_ALL
         return await self._read(lambda connection: queries.timers_of(connection, before_us, behind, limit))
 
-    async def pending(self, after: int = 0, limit: int = 1_000) -> Sequence[Placed]:
+    async def last_pending(self) -> int:
+        """Return the last place of what is pending; see `Journal`."""
+        return await self._read(queries.last_pending)
+
+    async def pending(
+        self, after: int = 0, limit: int = 1_000, *, machine_id: str | None = None
+    ) -> Sequence[Placed]:
         """Return what is pending; see `Journal`."""
-        return await self._read(lambda connection: queries.pending_of(connection, after, limit))
+        return await self._read(lambda connection: queries.pending_of(connection, after, limit, machine_id))
 
     async def dead_letters(self, after: int = 0, limit: int = 1_000) -> Sequence[DeadMessage]:
         """Return dead letters; see `Journal`."""

@@ -26,6 +26,7 @@ __all__ = [
     "has",
     "head_of",
     "is_pending",
+    "last_pending",
     "load",
     "lookup",
     "machines_of",
@@ -197,11 +198,18 @@ def _timer(due_us: int, machine_id: str, name: str, body: str, checksum: bytes) 
     return timer
 
 
-def pending_of(connection: Connection, after: int, limit: int) -> list[Placed]:
+def last_pending(connection: Connection) -> int:
+    """Return the last place of what is pending; see `Journal.last_pending`."""
+    (last,) = connection.execute("SELECT max(place) FROM pending").fetchone()
+    return int(last or 0)
+
+
+def pending_of(connection: Connection, after: int, limit: int, machine_id: str | None = None) -> list[Placed]:
     """Return what is pending; see `Journal.pending`."""
     rows = connection.execute(
-        "SELECT place, key, machine_id, body, checksum FROM pending WHERE place > ? ORDER BY place LIMIT ?",
-        (after, limit),
+        "SELECT place, key, machine_id, body, checksum FROM pending WHERE place > :after AND (:machine_id IS NULL OR "
+        "machine_id = :machine_id) ORDER BY place LIMIT :limit",
+        {"after": after, "limit": limit, "machine_id": machine_id},
     )
     return page_of(rows, lambda row: _placed(*row), lambda row: row[0])
 
