@@ -55,7 +55,7 @@ async def paid(
 # -- create, send, show -----------------------------------------------------------------------------------------------
 
 
-def test_a_machine_is_created_shown_and_moved_by_its_events(serve: Serve) -> None:
+def test_a_machine_is_created_shown_and_moved_by_its_events(serve: Serve, kept: dict[str, Any]) -> None:
     async def scenario(served: Served) -> None:
         client = served.client
         created = await client.put("/orders/o-1", json={"customer": "Ada", "card": "4242"})
@@ -77,20 +77,22 @@ def test_a_machine_is_created_shown_and_moved_by_its_events(serve: Serve) -> Non
         assert (shown["state"], shown["allowed"], shown["data"]["paid"]) == ("SHIPPED", [], "5.00")
         assert served.system.snapshot("o-1").data["card"] == "4242"
 
-    run(scenario, serve)
+    run(scenario, serve, **kept)
 
 
-def test_an_event_that_gives_birth_needs_no_creation(serve: Serve) -> None:
+def test_an_event_that_gives_birth_needs_no_creation(serve: Serve, kept: dict[str, Any]) -> None:
     async def scenario(served: Served) -> None:
         placed = await served.client.post("/orders/o-2/events/Place", json={"customer": "Bo"})
         assert placed.status_code == 204
         assert served.system.snapshot("o-2").data["customer"] == "Bo"
 
-    run(scenario, serve)
+    run(scenario, serve, **kept)
 
 
 @pytest.mark.rule("C24")
-def test_a_retried_idempotency_key_gets_the_same_answer_and_is_applied_once(serve: Serve) -> None:
+def test_a_retried_idempotency_key_gets_the_same_answer_and_is_applied_once(
+    serve: Serve, kept: dict[str, Any]
+) -> None:
     async def scenario(served: Served) -> None:
         client = served.client
         for _ in range(2):
@@ -104,13 +106,13 @@ def test_a_retried_idempotency_key_gets_the_same_answer_and_is_applied_once(serv
         )
         assert "k-1" in problem["detail"]
 
-    run(scenario, serve)
+    run(scenario, serve, **kept)
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------------
 
 
-def test_an_unknown_id_is_404_whatever_is_asked_of_it(serve: Serve) -> None:
+def test_an_unknown_id_is_404_whatever_is_asked_of_it(serve: Serve, kept: dict[str, Any]) -> None:
     async def scenario(served: Served) -> None:
         client = served.client
         await client.put("/devices/d-1", json={"serial": 1})
@@ -124,10 +126,10 @@ def test_an_unknown_id_is_404_whatever_is_asked_of_it(serve: Serve) -> None:
                 assert is_problem(answer, 404, "NoSuchMachine")["machine_id"] == machine_id
         assert served.system.ids(Order) == []
 
-    run(scenario, serve)
+    run(scenario, serve, **kept)
 
 
-def test_what_is_refused_says_why_and_what_is_allowed_now(serve: Serve) -> None:
+def test_what_is_refused_says_why_and_what_is_allowed_now(serve: Serve, kept: dict[str, Any]) -> None:
     async def scenario(served: Served) -> None:
         client = served.client
         await client.put("/orders/o-1")
@@ -142,7 +144,7 @@ def test_what_is_refused_says_why_and_what_is_allowed_now(serve: Serve) -> None:
         assert guarded["guards"] == ["is_paid"]
         is_problem(await client.put("/orders/o-1"), 409, "MachineExists")
 
-    run(scenario, serve)
+    run(scenario, serve, **kept)
 
 
 NOT_VALID = [
@@ -340,7 +342,7 @@ def test_without_a_journal_the_history_is_what_the_system_remembers(serve: Serve
 
 @pytest.mark.rule("C23")
 def test_with_a_journal_the_history_comes_in_pages_and_survives_the_machine_and_the_process(
-    serve: Serve, tmp_path: Path
+    serve: Serve, journal: str
 ) -> None:
     async def first(served: Served) -> None:
         await served.client.put("/orders/o-1")
@@ -363,8 +365,8 @@ def test_with_a_journal_the_history_comes_in_pages_and_survives_the_machine_and_
         is_problem(await client.get("/orders/o-1"), 404, "NoSuchMachine")
         is_problem(await client.get("/devices/o-1/history"), 404, "NoSuchMachine")
 
-    run(first, serve, journal=str(tmp_path / "orders.db"))
-    run(second, serve, journal=str(tmp_path / "orders.db"))
+    run(first, serve, journal=journal)
+    run(second, serve, journal=journal)
 
 
 # -- live -------------------------------------------------------------------------------------------------------------
@@ -426,7 +428,7 @@ def test_a_live_stream_begins_with_a_snapshot_and_tells_what_happens(
     run(scenario, serve, **({"journal": str(tmp_path / "orders.db")} if durable else {}))
 
 
-def test_who_comes_back_to_a_journal_with_the_last_id_misses_nothing(serve: Serve, tmp_path: Path) -> None:
+def test_who_comes_back_to_a_journal_with_the_last_id_misses_nothing(serve: Serve, journal: str) -> None:
     async def scenario(served: Served) -> None:
         await served.client.put("/orders/o-1")
         async with reading(served, "/orders/o-1/live") as reader:
@@ -447,7 +449,7 @@ def test_who_comes_back_to_a_journal_with_the_last_id_misses_nothing(serve: Serv
         answer = await served.client.get("/orders/o-1/live", headers={"Last-Event-ID": "x"})
         is_problem(answer, 422, "InvalidEvent")
 
-    run(scenario, serve, journal=str(tmp_path / "orders.db"))
+    run(scenario, serve, journal=journal)
 
 
 @pytest.mark.parametrize("durable", [False, True])

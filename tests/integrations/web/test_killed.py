@@ -82,10 +82,10 @@ def a_free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-async def started(framework: str, port: int, journal: Path) -> Process:
+async def started(framework: str, port: int, journal: str) -> Process:
     module = "tests.integrations.web.killed"
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", module, framework, str(port), str(journal), cwd=ROOT
+        sys.executable, "-m", module, framework, str(port), journal, cwd=ROOT
     )
     async with asyncio.timeout(60):
         while True:
@@ -100,7 +100,7 @@ async def started(framework: str, port: int, journal: Path) -> Process:
                 return process
 
 
-async def under_load(framework: str, journal: Path, number: int, seed: int) -> tuple[Told, int]:
+async def under_load(framework: str, journal: str, number: int, seed: int) -> tuple[Told, int]:
     """Send a signal to a server that is at work; return what its clients were told, and its exit status."""
     told, port = Told(), a_free_port()
     process = await started(framework, port, journal)
@@ -120,9 +120,9 @@ async def under_load(framework: str, journal: Path, number: int, seed: int) -> t
             await process.wait()
 
 
-async def all_is_there(framework: str, journal: Path, told: Told) -> None:
+async def all_is_there(framework: str, journal: str, told: Told) -> None:
     """Start again, and compare with what the clients know; then they try once more, with the same keys."""
-    async with SERVERS[framework](journal=str(journal)) as served:
+    async with SERVERS[framework](journal=journal) as served:
         client = served.client
         for order in told.created:
             assert (await client.get(f"/orders/{order}")).status_code == 200
@@ -143,12 +143,12 @@ async def all_is_there(framework: str, journal: Path, told: Told) -> None:
 @pytest.mark.rule("C19", "C23", "C24")
 @pytest.mark.parametrize("framework", sorted(SERVERS))
 def test_what_was_acknowledged_by_a_server_that_is_stopped_is_there_afterwards(
-    framework: str, tmp_path: Path
+    framework: str, journal: str
 ) -> None:
     async def scenario() -> None:
-        told, status = await under_load(framework, tmp_path / "orders.db", signal.SIGTERM, seed=1)
+        told, status = await under_load(framework, journal, signal.SIGTERM, seed=1)
         assert status in {0, -signal.SIGTERM}
-        await all_is_there(framework, tmp_path / "orders.db", told)
+        await all_is_there(framework, journal, told)
 
     asyncio.run(scenario())
 
@@ -156,12 +156,12 @@ def test_what_was_acknowledged_by_a_server_that_is_stopped_is_there_afterwards(
 @pytest.mark.rule("C23", "C24")
 @pytest.mark.parametrize("framework", sorted(SERVERS))
 def test_what_was_acknowledged_by_a_server_that_is_killed_is_there_afterwards(
-    framework: str, tmp_path: Path
+    framework: str, journal: str
 ) -> None:
     async def scenario() -> None:
-        told, status = await under_load(framework, tmp_path / "orders.db", signal.SIGKILL, seed=2)
+        told, status = await under_load(framework, journal, signal.SIGKILL, seed=2)
         assert status == -signal.SIGKILL
         assert told.unknown
-        await all_is_there(framework, tmp_path / "orders.db", told)
+        await all_is_there(framework, journal, told)
 
     asyncio.run(scenario())
