@@ -10,11 +10,11 @@ import asyncio
 import inspect
 from contextlib import suppress
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import uuid4
 
 from actorfsm.errors import (
-    ActorFSMError,
+    ConcurrentTransition,
     DefinitionError,
     HookFailed,
     InvalidData,
@@ -37,7 +37,7 @@ from actorfsm.trace import Record
 from actorfsm.values import copy_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
     from datetime import datetime
 
     from actorfsm.clock import Clock, Duration
@@ -46,7 +46,20 @@ if TYPE_CHECKING:
     from actorfsm.machine.machine import Machine
     from actorfsm.trace import Sink
 
-__all__ = ["RowKind", "RowTurn"]
+__all__ = ["RowKind", "RowTurn", "at_once"]
+
+T = TypeVar("T")
+
+
+def at_once(work: Coroutine[Any, Any, T]) -> T:
+    """Return what a coroutine returns that has nothing to wait for."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    work.close()
+    raise AssertionError("a hook waited where nothing can")
 
 
 class RowKind:
@@ -83,7 +96,8 @@ class RowKind:
 
     def _refuse(self, what: str, why: str) -> None:
         raise DefinitionError(
-            f"{self.name} cannot live in a row with {what}: {why}; leave that away, or run it in an ActorSystem"
+            f"{self.name} cannot live in a row or document with {what}: {why}; leave that away, or run it in an "
+            "ActorSystem"
         )
 
 
@@ -193,17 +207,40 @@ class RowTurn:
         assert choice is not None  # noqa: S101 -- it was decided before
         self.state = self.new
         show_fields(self.machine, self.data)
-        for step in (*choice.afters, *choice.detached):
-            try:
-                await self._run(step, choice)
-            except Exception as error:  # noqa: BLE001 -- what is committed stays committed
-                self._record("after_hook_failed", described(error), step.name, error)
+        try:
+            for step in (*choice.afters, *choice.detached):
+                try:
+                    await self._run(step, choice)
+                except Exception as error:  # noqa: BLE001 -- what is committed stays committed
+                    self._record("after_hook_failed", described(error), step.name, error)
+        finally:
+            self.close()
+
+    def undone(self, error: Exception, reason: str | None = None) -> None:
+        """Record that what was decided was not stored, or that nobody knows.
+
+        Args:
+            error: Why.
+            reason: What is recorded of it, if not its own words.
+        """
+        self._record("failed", str(error) if reason is None else reason, "commit", error)
         self.close()
 
-    def undone(self, error: ActorFSMError) -> None:
-        """Record that what was decided was not stored."""
-        self._record("failed", str(error), "commit", error)
+    def lost(self, remedy: str) -> ConcurrentTransition:
+        """Return the error for a lost race, and record it."""
+        error = ConcurrentTransition(
+            f"{self.machine_id} was written by somebody else since it was read in {self.old.name}: {remedy}",
+            machine_id=self.machine_id,
+            event=self._event,
+        )
+        self.undone(error)
+        return error
+
+    def not_storable(self, cause: InvalidData) -> BaseException:
+        """Return the error for data that cannot be stored, and record it."""
+        error = self._failure(cause)
         self.close()
+        return error
 
     def close(self) -> None:
         """End the turn; `self` is stale from now on."""
@@ -216,8 +253,8 @@ class RowTurn:
         for step in (*choice.steps, *choice.afters, *choice.detached):
             if not self._in_loop and inspect.iscoroutinefunction(inspect.unwrap(step.function)):
                 raise Unsupported(
-                    f"{self.kind.name}.{step.name} is `async def`, and a Session cannot wait for it: use an "
-                    "AsyncSession, or write it as a plain function",
+                    f"{self.kind.name}.{step.name} is `async def`, and nothing can wait for it here: use the async "
+                    "session or client, or write it as a plain function",
                     machine_id=self.machine_id,
                     event=self._event,
                 )
@@ -356,8 +393,8 @@ class RowTurn:
 
     def _only_in_a_system(self, *_arguments: Any, **_options: Any) -> Any:
         raise Unsupported(
-            f"{self.kind.name} lives in a row, which has no mailbox, timers and jobs: send by `ref.on(session).tell`, "
-            "ask a service of your own, or run the machine in an ActorSystem",
+            f"{self.kind.name} lives in a row or document, which has no mailbox, timers and jobs: send by "
+            "`ref.on(session).tell` of SQLAlchemy, ask a service of your own, or run the machine in an ActorSystem",
             machine_id=self.machine_id,
             event=self._event,
         )
@@ -372,5 +409,5 @@ class RowTurn:
         timeout: Duration | None,  # noqa: ARG002, ASYNC109 -- the same
         headers: Any,  # noqa: ARG002 -- the same
     ) -> Any:
-        """Refuse to ask: a row has no deadline to share, and no place in the graph of waits."""
+        """Refuse to ask: there is no deadline to share here, and no place in the graph of waits."""
         self._only_in_a_system()

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from actorfsm.clock import SystemClock
-from actorfsm.errors import ConcurrentTransition, DefinitionError, Discarded, InvalidData
-from actorfsm.integrations.row_turn import RowKind, RowTurn
+from actorfsm.errors import DefinitionError, Discarded, InvalidData
+from actorfsm.integrations.row_turn import RowKind, RowTurn, at_once
 from actorfsm.integrations.sqlalchemy.after_commit import after_commit
 from actorfsm.integrations.sqlalchemy.driver import Mapped, exc, is_lost_race, orm, sqlalchemy
 from actorfsm.sinks.structlog_sink import StructlogSink
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Rows", "Versioned", "state_column"]
 
-T = TypeVar("T")
 ReplyT = TypeVar("ReplyT")
 StateT = TypeVar("StateT", bound="Enum")
 
 _MACHINE: Final = "actorfsm_machine"
+_AGAIN: Final = "read it again (session.refresh), and decide anew"
 
 
 def state_column(machine_class: type[Machine[StateT, Any]], /, **options: Any) -> MappedColumn[StateT]:
@@ -130,7 +130,7 @@ class Rows:
             Unsupported: A hook that would run is `async def`; none has run.
         """
         turn = self._begin(session, row, event, event_id, session)
-        reply: ReplyT = _now(turn.decide())
+        reply: ReplyT = at_once(turn.decide())
         self._write(session, row, turn)
         return reply
 
@@ -177,9 +177,9 @@ class Rows:
             if not is_lost_race(error):
                 turn.close()
                 raise
-            raise _lost(turn) from error
+            raise turn.lost(_AGAIN) from error
         if done.rowcount != 1:
-            raise _lost(turn)
+            raise turn.lost(_AGAIN)
         for name, value in values.items():
             orm.attributes.set_committed_value(row, name, value)
         after_commit(session, _Following(session, row, turn))
@@ -233,16 +233,6 @@ class _Following:
         self._turn.undone(Discarded("the transaction was rolled back", machine_id=self._turn.machine_id))
 
 
-def _lost(turn: RowTurn) -> ConcurrentTransition:
-    error = ConcurrentTransition(
-        f"{turn.machine_id} was written by somebody else since it was read in {turn.old.name}: read it again "
-        "(session.refresh), and decide anew",
-        machine_id=turn.machine_id,
-    )
-    turn.undone(error)
-    return error
-
-
 def _key_of(row: object) -> tuple[Any, ...]:
     return tuple(sqlalchemy.inspect(row).identity)
 
@@ -251,13 +241,3 @@ def _name_of(row: object) -> str:
     """Return a row's id as machine: its table and key."""
     return "-".join([sqlalchemy.inspect(row).mapper.local_table.name, *map(str, _key_of(row))])
 
-
-def _now(work: Coroutine[Any, Any, T]) -> T:
-    """Return what a coroutine returns that has nothing to wait for."""
-    try:
-        work.send(None)
-    except StopIteration as done:
-        result: T = done.value
-        return result
-    work.close()
-    raise AssertionError("a hook waited where nothing can")
