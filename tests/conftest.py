@@ -12,12 +12,13 @@ import pytest
 
 from actorfsm import ActorSystem
 from actorfsm.testing.loop import simulate
+from tests.mongodb_server import mongodb_fake, mongodb_url
 from tests.postgresql_server import postgresql_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
-__all__ = ["postgresql_server"]
+__all__ = ["mongodb_fake", "mongodb_url", "postgresql_server"]
 
 SEEDS = range(int(os.environ.get("ACTORFSM_SEEDS", "3")))
 """Under how many seeds each scenario runs; fewer where the same suite runs again, on another Python."""

@@ -49,6 +49,8 @@ OF_ONE_RUN = (
     (re.compile(r"\b[\d,]+ a second"), "RATE"),
     (re.compile(r" +"), " "),  # what aligns these
 )
+SERVERS = {"docs/how-to/mongodb.md": ("MONGODB_URL", "mongodb_fake")}
+"""Pages that ask the environment where a server is: the variable, and the fixture of the server."""
 FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,})(?P<info>.*)$")
 
 
@@ -134,6 +136,9 @@ def test_every_python_block_of_the_page_runs_and_prints_what_the_page_says(
     if name_of(page) in WITH_SERVER:
         monkeypatch.setenv("DATABASE_URL", request.getfixturevalue("postgresql_server").url())
     monkeypatch.chdir(tmp_path)  # what a page writes to a file
+    if name_of(page) in SERVERS:
+        variable, server = SERVERS[name_of(page)]
+        monkeypatch.setenv(variable, request.getfixturevalue(server).url())
     module = ModuleType("page_" + re.sub(r"\W", "_", name_of(page)))
     monkeypatch.setitem(sys.modules, module.__name__, module)  # annotations are looked up there
     printed = ""

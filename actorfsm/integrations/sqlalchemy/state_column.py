@@ -240,4 +240,3 @@ def _key_of(row: object) -> tuple[Any, ...]:
 def _name_of(row: object) -> str:
     """Return a row's id as machine: its table and key."""
     return "-".join([sqlalchemy.inspect(row).mapper.local_table.name, *map(str, _key_of(row))])
-
