@@ -17,7 +17,7 @@ import actorfsm
 
 PACKAGE = Path(actorfsm.__file__).parents[1]
 INSTALLED = any(point.name == "actorfsm" for point in entry_points(group="pytest11"))
-LOAD = () if INSTALLED else ("-p", "actorfsm.testing.plugin")
+LOAD = ("-p", "actorfsm.testing.plugin")
 ASYNCIO_MODES = ("auto", "strict") if find_spec("pytest_asyncio") else ()
 RUNNERS = ((), *((f"--asyncio-mode={mode}",) for mode in ASYNCIO_MODES))
 
@@ -49,15 +49,16 @@ MACHINES = """
 
 
 def run_pytest(
-    folder: Path, test: str, *arguments: str, conftest: str = ""
+    folder: Path, test: str, *arguments: str, conftest: str = "", beside_others: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    scope = (
-        "asyncio_default_fixture_loop_scope = function\n"
-        if ASYNCIO_MODES and "no:asyncio" not in arguments
-        else ""
-    )  # it warns if that is unset
+    """Run pytest with the plugin alone or, `beside_others`, with every plugin that is installed.
+
+    Others take most of the time of such a run to import, and have nothing to do in most of them.
+    """
+    scope = "asyncio_default_fixture_loop_scope = function\n"  # pytest-asyncio warns if it is unset
     (folder / "pytest.ini").write_text(
-        f"[pytest]\naddopts = --strict-markers\nfilterwarnings = error\n{scope}"
+        f"[pytest]\naddopts = --strict-markers\nfilterwarnings = error\n"
+        f"{scope if beside_others and ASYNCIO_MODES else ''}"
     )
     (folder / "conftest.py").write_text(dedent(conftest))
     (folder / "test_it.py").write_text(dedent(MACHINES) + dedent(test))
@@ -69,14 +70,21 @@ def run_pytest(
         "no:cacheprovider",
         "-p",
         "no:randomly",
-        *LOAD,
+        *(() if beside_others and INSTALLED else LOAD),
         *arguments,
     ]
     paths = [str(PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTEST_ADDOPTS": "",
+        "COLUMNS": "200",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "" if beside_others else "1",
+    }
     return subprocess.run(
         command,
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTEST_ADDOPTS": "", "COLUMNS": "200"},
+        env=environment,
         capture_output=True,
         text=True,
         check=False,
@@ -114,6 +122,7 @@ def test_a_coroutine_test_that_takes_actor_system_runs_on_the_simulated_loop(
                     await system.spawn(Light, "light")
         """,
         *runner,
+        beside_others=True,
     )
     assert "4 passed" in said(run)
     assert run.returncode == 0
@@ -135,7 +144,7 @@ def test_a_failing_seed_is_named_and_can_be_repeated(tmp_path: Path, runner: tup
                     group.create_task(put(2))
             assert order == [1, 2]
     """
-    run = run_pytest(tmp_path, test, *runner)
+    run = run_pytest(tmp_path, test, *runner, beside_others=bool(runner))
     text = said(run)
     failed = [line for line in text.splitlines() if line.startswith("FAILED")]
     assert 1 < len(failed) < 20
@@ -144,7 +153,7 @@ def test_a_failing_seed_is_named_and_can_be_repeated(tmp_path: Path, runner: tup
     assert f"simulated with seed {seed}" in text
     assert "light#0 seq=2 | Go" in text  # the last transitions
 
-    again = run_pytest(tmp_path, test, *runner, f"--actor-seed={seed}")
+    again = run_pytest(tmp_path, test, *runner, f"--actor-seed={seed}", beside_others=bool(runner))
     assert "1 failed" in said(again)
     assert f"[seed={seed}]" in said(again)
 
