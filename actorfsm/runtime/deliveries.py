@@ -10,7 +10,7 @@ count that one in each life is enough. An event of this life is not counted: it 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from actorfsm.errors import HookFailed, JournalError
 from actorfsm.journal.entry import Batch, Pending
@@ -31,8 +31,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Count", "Deliveries", "note_of", "note_of_timer"]
 
-_LIVES: Final = 3
-"""In so many lives an event may be begun that an earlier one has left, or in more if it may fail more often."""
+_LIVES = 10
+"""In so many lives an event may be begun that an earlier one has left, or in more if it may fail more often.
+
+So many that an event which is no cause of it is hardly in its turn each time that the process is killed.
+"""
 
 
 class Count:

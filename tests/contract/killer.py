@@ -15,6 +15,7 @@ from enum import Enum, auto
 from typing import Any
 
 from actorfsm import STAY, ActorSystem, Event, Machine, postpone, transition
+from actorfsm.runtime import deliveries
 
 __all__ = ["Bomb", "Born"]
 
@@ -114,6 +115,7 @@ async def _begin(system: ActorSystem[Any], how: str) -> None:
 
 async def main(journal: str, how: str, *, begins: bool) -> None:
     """Begin, or go on."""
+    deliveries._LIVES = 3  # a life takes a second
     async with ActorSystem(Bomb, Born, journal=journal, trace=None) as system:
         if begins:
             await _begin(system, how)
