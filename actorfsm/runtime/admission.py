@@ -27,7 +27,7 @@ from actorfsm.errors import (
 )
 from actorfsm.event import Event, Spawn, StateTimeout, Terminated, TransitionRequested
 from actorfsm.ids import check_machine_id
-from actorfsm.runtime import perform
+from actorfsm.runtime import settling
 from actorfsm.runtime.actor import RUNNING, Actor
 from actorfsm.runtime.dynamic_supervisor import rare_of
 from actorfsm.runtime.reply import finish, outcome_of, refuse, refused_with
@@ -273,7 +273,7 @@ class Admission:
                 self._parts.deadlines.add(envelope, envelope.deadline)
         else:
             assert known.settlement is not None  # noqa: S101 -- it is either in flight or settled
-            perform.settle_duplicate(actor, envelope, known.settlement)
+            settling.settle_duplicate(actor, envelope, known.settlement)
         return True
 
     # -- messages of machines and of the runtime ----------------------------------------------------------------
@@ -396,7 +396,9 @@ class Admission:
         else:
             self.refuse(envelope, error)
         for twin in twins or ():
-            perform.settle(actor, twin, "dead_lettered", actor.node.member, None, error=error, duplicate=True)
+            settling.settle(
+                actor, twin, "dead_lettered", actor.node.member, None, error=error, duplicate=True
+            )
 
     # -- deadlines ----------------------------------------------------------------------------------------------
 
@@ -433,9 +435,9 @@ class Admission:
         if envelope.outside and not envelope.outgoing:
             self.turn_away(actor, envelope, error)
         elif envelope.room_only:
-            perform.end_undelivered(actor, envelope, error)
+            settling.end_undelivered(actor, envelope, error)
         else:
-            perform.settle(actor, envelope, "expired", actor.node.member, None, error=error)
+            settling.settle(actor, envelope, "expired", actor.node.member, None, error=error)
         self._parts.dispatcher.made_room(actor)
         if actor.node.parent is None and actor.status != RUNNING:
             actor.kind.supervisor.birth_failed(actor)
@@ -450,7 +452,7 @@ class Admission:
             machine_id=actor.id,
             event=envelope.event,
         )
-        perform.settle(actor, envelope, "expired", actor.node.member, None, error=error, duplicate=True)
+        settling.settle(actor, envelope, "expired", actor.node.member, None, error=error, duplicate=True)
 
 
 def check_is_event(event: object, machine_id: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from actorfsm.errors import ActorFSMError, InvalidData, MachineStopped, Quarantined
 from actorfsm.event import Terminated
 from actorfsm.journal.entry import Pending
-from actorfsm.runtime import perform
+from actorfsm.runtime import settling
 from actorfsm.runtime.actor import IDLE, STOPPED
 from actorfsm.runtime.dynamic_supervisor import is_spawned, rare_of
 from actorfsm.runtime.envelope import Envelope
@@ -159,7 +159,7 @@ class Arrivals:
         if envelope.promise is None:
             counters.accepted += 1
         envelope.actor, envelope.accepted = actor, True
-        perform.settle_duplicate(actor, envelope, settlement)
+        settling.settle_duplicate(actor, envelope, settlement)
 
     def turn_away(self, item: Item, error: ActorFSMError) -> None:
         """End what waits for a machine that is not loaded; what the journal has is left there."""

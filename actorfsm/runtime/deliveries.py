@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from actorfsm.errors import HookFailed, JournalError
 from actorfsm.journal.entry import Batch, Pending
 from actorfsm.machine.definition import POSTPONE
-from actorfsm.runtime import perform
+from actorfsm.runtime import perform, settling
 from actorfsm.runtime.tasks import to_the_end
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Deliveries:
             envelope.timer.failures = actor.kind.options.timer_attempts  # this one is one too many
             supervisor.event_failed(turn, failure)
             return
-        perform.settle(
+        settling.settle(
             actor,
             envelope,
             "dead_lettered",

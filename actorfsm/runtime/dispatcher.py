@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from actorfsm.errors import MachineStopped, MailboxFull, Quarantined, SystemFailed
 from actorfsm.machine.options import Overflow
-from actorfsm.runtime import perform
+from actorfsm.runtime import settling
 from actorfsm.runtime.actor import IDLE, QUARANTINED, READY, RUNNING, SUSPENDED, Actor
 from actorfsm.runtime.mailbox import Mailbox
 from actorfsm.runtime.reply import tell_accepted
@@ -146,13 +146,13 @@ class Dispatcher:
         elif policy.overflow is Overflow.DROP_NEWEST:
             self._parts.counters.accepted += 1
             envelope.accepted = True
-            perform.end_undelivered(actor, envelope, full)
+            settling.end_undelivered(actor, envelope, full)
         else:
             oldest = next((waiting for waiting in mailbox.queue if not waiting.of_runtime), None)
             self._take_in(mailbox, envelope)
             if oldest is not None:  # what the runtime sent is exempt from the bound
                 mailbox.queue.remove(oldest)
-                perform.end_undelivered(actor, oldest, full)
+                settling.end_undelivered(actor, oldest, full)
 
     def withdraw(self, actor: Actor, envelope: Envelope) -> None:
         """Take an event of the runtime's own back that waits in the mailbox: as if it had never been sent."""
@@ -376,7 +376,7 @@ class Dispatcher:
                 f"the runtime failed with {type(error).__name__}", machine_id=actor.id, event=envelope.event
             )
             failure.__cause__ = error
-            perform.end_undelivered(actor, envelope, failure)
+            settling.end_undelivered(actor, envelope, failure)
         self._after_turn(actor)
 
     # -- the watch over hooks -----------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from actorfsm.errors import Fenced, InvalidData, OutcomeUnknown, Quarantined
 from actorfsm.machine.options import Directive, backoff
-from actorfsm.runtime import jobs, perform, timers
+from actorfsm.runtime import jobs, perform, settling, timers
 from actorfsm.runtime.actor import (
     IDLE,
     PAUSED,
@@ -86,7 +86,7 @@ class DynamicSupervisor:
         if choice.is_birth and actor.rare is not None:
             _wake(actor.rare.birth_waiters)
         if turn.stops_machine:
-            rare_of(actor).stop_reason = perform.STOPPED_ITSELF
+            rare_of(actor).stop_reason = settling.STOPPED_ITSELF
         elif (
             choice.target.final
             and not choice.stays
@@ -105,7 +105,7 @@ class DynamicSupervisor:
         mailbox = actor.mailbox
         queue = () if mailbox is None else mailbox.queue
         while queue and type(queue[0].event) not in self._kind.root.choices:
-            perform.never_born(actor, queue.popleft())
+            settling.never_born(actor, queue.popleft())
         if queue:
             # A birth event: a second spawn is refused while the first is on its way. What a refused spawn was given was
             # for that one only.
@@ -114,7 +114,7 @@ class DynamicSupervisor:
         actor.status = STOPPED
         if mailbox is not None:
             for envelope in mailbox.drain():
-                perform.never_born(actor, envelope)
+                settling.never_born(actor, envelope)
         actor.mailbox = None
         self._parts.registry.actors.pop(actor.id, None)  # last: until then what waits is accounted for
         self._parts.watches.ended(actor, "unknown")
@@ -140,7 +140,7 @@ class DynamicSupervisor:
         if (
             policy.attempts and envelope.timer is None
         ):  # a timer comes again by itself, and keeps nobody waiting
-            perform.settle(
+            settling.settle(
                 actor,
                 envelope,
                 "dead_lettered",
@@ -152,7 +152,7 @@ class DynamicSupervisor:
                 burial=f"poison: failed {envelope.attempt + 1} times, last with {failure}",
             )
         else:
-            perform.settle(
+            settling.settle(
                 actor, envelope, "failed", turn.old, turn.new, error=failure, hook=failure.hook, turn=turn
             )
         if stops or actor.node.parent is None:
@@ -198,7 +198,7 @@ class DynamicSupervisor:
         else:
             failure = perform.failure_of(turn, error)
             rare_of(actor).crash = failure.crash
-            perform.settle(
+            settling.settle(
                 actor,
                 turn.envelope,
                 "failed",
@@ -333,7 +333,7 @@ class DynamicSupervisor:
                 machine_id=actor.id,
                 event=envelope.event,
             )
-            perform.end_undelivered(actor, envelope, error)
+            settling.end_undelivered(actor, envelope, error)
 
     def release(self, actor: Actor, *, discard: bool) -> None:
         """Let a quarantined machine go on, with the events that were held or without."""
@@ -353,7 +353,7 @@ class DynamicSupervisor:
                     machine_id=actor.id,
                     event=envelope.event,
                 )
-                perform.end_undelivered(actor, envelope, error)
+                settling.end_undelivered(actor, envelope, error)
             actor.mailbox = None
         self.go_on(actor)
 
@@ -419,7 +419,9 @@ class DynamicSupervisor:
         with nullcontext() if recording is None else recording.as_a_whole(actor):
             if actor.mailbox is not None:
                 for envelope in actor.mailbox.drain():
-                    perform.end_undelivered(actor, envelope, perform.stopped_before(actor, envelope, reason))
+                    settling.end_undelivered(
+                        actor, envelope, settling.stopped_before(actor, envelope, reason)
+                    )
                 actor.mailbox = None
             self.write(actor, "stopped", "stopped")
         self._parts.registry.actors.pop(actor.id, None)  # last: until then what waits is accounted for
@@ -443,7 +445,7 @@ class DynamicSupervisor:
         jobs.cancel_all(actor)
         if actor.mailbox is not None:
             for envelope in actor.mailbox.drain():
-                perform.end_undelivered(actor, envelope, error)
+                settling.end_undelivered(actor, envelope, error)
             actor.mailbox = None
         if actor.node.parent is None:
             self._parts.registry.actors.pop(

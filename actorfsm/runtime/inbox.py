@@ -20,7 +20,7 @@ from actorfsm.errors import (
 )
 from actorfsm.journal.entry import Batch, Pending, inbox_key
 from actorfsm.machine.options import Overflow
-from actorfsm.runtime import perform
+from actorfsm.runtime import settling
 from actorfsm.runtime.actor import QUARANTINED
 from actorfsm.runtime.reply import refuse, tell_accepted
 
@@ -194,7 +194,7 @@ class Inbox:
             self._turn_away(envelope, error)
         else:
             self._parts.counters.accepted += 1
-            perform.settle(actor, envelope, "expired", actor.node.member, None, error=error)
+            settling.settle(actor, envelope, "expired", actor.node.member, None, error=error)
         return True
 
     def waiting(self, machine_id: str) -> int:

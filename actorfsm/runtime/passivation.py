@@ -15,7 +15,7 @@ from math import isnan
 from typing import TYPE_CHECKING, Any, Final
 
 from actorfsm.errors import DefinitionError
-from actorfsm.runtime import perform
+from actorfsm.runtime import settling
 from actorfsm.runtime.actor import IDLE, STOPPED
 from actorfsm.runtime.dynamic_supervisor import is_spawned
 
@@ -203,7 +203,7 @@ class Passivation:
         waiting, self.put_aside = self.put_aside, {}
         for envelopes in waiting.values():
             for envelope in envelopes:
-                perform.end_undelivered(envelope.actor, envelope, error)
+                settling.end_undelivered(envelope.actor, envelope, error)
 
 
 def _is_waited_for(envelope: Envelope) -> bool:

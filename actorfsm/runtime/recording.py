@@ -21,7 +21,7 @@ from actorfsm.errors import (
     SystemStopping,
 )
 from actorfsm.journal.entry import Batch
-from actorfsm.runtime import perform, timers
+from actorfsm.runtime import perform, settling, timers
 from actorfsm.runtime.actor import RUNNING, Actor
 from actorfsm.runtime.deliveries import Deliveries
 from actorfsm.runtime.entries import Entries, is_notice, keeps_mail, settles
@@ -109,7 +109,7 @@ class Recording:
         finally:
             turn.is_committing = False
         turn.close()
-        perform.settle_duplicate(actor, envelope, settlement)
+        settling.settle_duplicate(actor, envelope, settlement)
         if actor.node.parent is None:
             actor.kind.supervisor.birth_failed(actor)
         return True
@@ -537,11 +537,11 @@ def _endings(turn: Turn, choice: Transition) -> Iterator[tuple[Envelope, Settlem
     waiting: list[Envelope] = [] if mailbox is None else [*(mailbox.postponed or ())]
     if choice.target.final and choice.changes_state:
         for envelope in waiting:
-            error: ActorFSMError = perform.unhandled_in(choice.target, actor, envelope)
+            error: ActorFSMError = settling.unhandled_in(choice.target, actor, envelope)
             yield envelope, Settlement("unhandled", state, None, None, error, str(error), seq)
         waiting = []
     if turn.stops_machine and not keeps_mail(actor):
         released: Iterable[Envelope] = () if mailbox is None else mailbox.released or ()
         for envelope in (*waiting, *released):
-            error = perform.stopped_before(actor, envelope, perform.STOPPED_ITSELF)
+            error = settling.stopped_before(actor, envelope, settling.STOPPED_ITSELF)
             yield envelope, Settlement("dead_lettered", state, None, None, error, str(error), seq)

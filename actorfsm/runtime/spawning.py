@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from actorfsm.errors import InvalidData, InvalidEvent, MachineExists
 from actorfsm.event import Spawn
 from actorfsm.ids import check_machine_id
-from actorfsm.runtime import perform
+from actorfsm.runtime import settling
 from actorfsm.runtime.actor import Actor
 from actorfsm.runtime.envelope import Envelope
 from actorfsm.values import copy_value
@@ -105,7 +105,7 @@ class Spawning:
         actor.seq = 1
         self._parts.counters.accepted += 1
         envelope = Envelope(SPAWN, machine_id, self._parts.ids.next_number(), self._parts.time())
-        perform.settle(actor, envelope, "committed", birth.source.member, birth.new)
+        settling.settle(actor, envelope, "committed", birth.source.member, birth.new)
         return True
 
     def _check_not_reserved(self, machine_id: str) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from actorfsm.clock import seconds
 from actorfsm.errors import ActorFSMError, MachineStopped, Quarantined
 from actorfsm.event import Spawn
-from actorfsm.runtime import jobs, perform, timers
+from actorfsm.runtime import jobs, settling, timers
 from actorfsm.runtime.actor import IDLE, PAUSED, QUARANTINED, RUNNING, STOPPED, Actor
 from actorfsm.runtime.child import Child, Restart, count_arguments
 from actorfsm.runtime.dynamic_supervisor import is_spawned, rare_of
@@ -397,7 +397,7 @@ class MachineChild(LiveChild):
         """End a birth that was not begun; nothing of it remains in the mailbox."""
         if not envelope.begun and actor.mailbox is not None and actor.mailbox.remove(envelope):
             error = MachineStopped(f"{self.name} was stopped before it was born", machine_id=self.name)
-            perform.end_undelivered(actor, envelope, error)
+            settling.end_undelivered(actor, envelope, error)
 
     async def _give_up_birth(self, actor: Actor) -> None:
         self._hold(actor)

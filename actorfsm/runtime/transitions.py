@@ -68,7 +68,7 @@ class Ring:
     """The newest ends of events, oldest first.
 
     Attributes:
-        rows: What was noted; `perform.settle` appends.
+        rows: What was noted; `settling.settle` appends.
     """
 
     __slots__ = ("rows",)

@@ -46,6 +46,7 @@ MODULES: Final = (
             "dispatcher",
             "dynamic_supervisor",
             "perform",
+            "settling",
             "turn",
             "door",
             "admission",

@@ -15,7 +15,7 @@ from unittest import mock
 from actorfsm import Restart, RestartPolicy, Strategy, TimerScope, Veto
 from actorfsm.machine.definition import Transition
 from actorfsm.machine.selection import select
-from actorfsm.runtime import actor as actor_module, jobs, perform, timers
+from actorfsm.runtime import actor as actor_module, jobs, perform, settling, timers
 from actorfsm.runtime.admission import Admission
 from actorfsm.runtime.door import Door
 from actorfsm.runtime.dynamic_supervisor import DynamicSupervisor
@@ -46,7 +46,7 @@ def plant(*rules: str) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
 @plant("C8")
 def a_lost_reply() -> Iterator[None]:
     """The event is committed, its deadline still runs, but the asker is not woken."""
-    settle, numbers = perform.settle, count(1)
+    settle, numbers = settling.settle, count(1)
 
     def losing(actor: Any, envelope: Any, *arguments: Any, **options: Any) -> None:
         waiter = envelope.waiter
@@ -58,7 +58,7 @@ def a_lost_reply() -> Iterator[None]:
         envelope.waiter = waiter
         actor.kind.parts.deadlines.add(envelope, envelope.deadline)
 
-    with mock.patch.object(perform, "settle", losing):
+    with mock.patch.object(settling, "settle", losing):
         yield
 
 

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest import mock
 
-from actorfsm.runtime import perform
+from actorfsm.runtime import settling
 from actorfsm.runtime.dynamic_supervisor import DynamicSupervisor
 from actorfsm.runtime.jobs import Job
 from actorfsm.runtime.mailbox import Mailbox
@@ -32,25 +32,25 @@ def found_as(says: str) -> Callable[[Callable[[], Iterator[None]]], Any]:
 
 @found_as("memory grew")
 def memory_is_kept_for_each_event() -> Iterator[None]:
-    settle, kept = perform.settle, []
+    settle, kept = settling.settle, []
 
     def hoards(*arguments: Any, **named: Any) -> None:
         kept.append(bytes(20_000))
         settle(*arguments, **named)
 
-    with mock.patch.object(perform, "settle", hoards):
+    with mock.patch.object(settling, "settle", hoards):
         yield
 
 
 @found_as("objects more")
 def a_small_object_is_kept_for_each_event() -> Iterator[None]:
-    settle, kept = perform.settle, []
+    settle, kept = settling.settle, []
 
     def hoards(actor: Any, envelope: Any, *arguments: Any, **named: Any) -> None:
         kept.append((envelope, object(), object()))
         settle(actor, envelope, *arguments, **named)
 
-    with mock.patch.object(perform, "settle", hoards):
+    with mock.patch.object(settling, "settle", hoards):
         yield
 
 

@@ -503,6 +503,7 @@ def test_a_run_in_which_machines_leave_memory_all_the_time_agrees_with_one_in_wh
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # stopped inside a statement it looks like a lost connection
 @pytest.mark.rule("C29")
 def test_many_such_runs_agree_on_every_journal(sim: Callable[..., None], lives_of: LivesOf) -> None:
     sim(lambda: _agree(lives_of), seeds=range(4, 40))

@@ -497,7 +497,7 @@ def test_without_a_sink_no_record_is_made(
     def never(*arguments: Any, **named: Any) -> None:
         raise AssertionError("a record was made")
 
-    for module in ("perform", "admission", "callbacks", "dynamic_supervisor"):
+    for module in ("settling", "admission", "callbacks", "dynamic_supervisor"):
         monkeypatch.setattr(f"actorfsm.runtime.{module}.Record", never)
 
     async def scenario() -> None:
