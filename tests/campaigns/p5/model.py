@@ -124,10 +124,20 @@ class Model:
         """The records that come after the one being read, with their times and tags."""
 
     def coming(self, machine_id: str) -> str | None:
-        """Tell by its next record how an event or the supervisor left a machine; None if there is none yet."""
+        """Tell by its next record how an event or the supervisor left a machine; None if there is none yet.
+
+        What is due already is not how it goes on from here.
+        """
         names = {"stopped", "restarted", "committed", "vetoed", "failed", "unhandled"}
-        coming = (record for record, _, _ in self.records if record.machine_id == machine_id)
-        return next((record.name for record in coming if record.name in names and not record.duplicate), None)
+        due = list(self.due.get(machine_id, ()))
+        for record, _, tag in self.records:
+            if record.machine_id != machine_id:
+                continue
+            if (record.name, tag) in due:
+                due.remove((record.name, tag))
+            elif record.name in names and not record.duplicate:
+                return str(record.name)
+        return None
 
     def next_outcome(self, machine_id: str) -> str | None:
         """Return by its tag which event of a machine ends next; None if none does yet."""
@@ -243,7 +253,9 @@ class Model:
         self.now, self.reading = now, (record, now, tag)
         self.passes(now)
         due = self.due.get(record.machine_id)
-        if due:
+        # At the instant at which a pause and a deadline end, either may come first.
+        is_tie = bool(due) and record.name == "expired" and due[0] == ("restarted", "")
+        if due and not is_tie:
             expected = due[0]
             if self.keeps_journal and not tag:
                 # What befell a machine is told at once; an outcome that the journal has to know of, when it does.

@@ -97,6 +97,8 @@ class Supervisor:
         for when, whose in sorted(self.due, key=lambda entry: entry[0]):
             if when > now:
                 return
+            if whose is not None and self.gives_up_first(whose, when):
+                continue
             self.due.remove((when, whose))
             if whose is None:
                 self.model.expect("supervisor", "restarted")
@@ -105,6 +107,16 @@ class Supervisor:
                 self.start(child)
             if whose is None:
                 self.model.expect("supervisor", "started")
+
+    def gives_up_first(self, child: One, when: float) -> bool:
+        """Tell by the trace whether it gave up when a child's pause was over, before it started it."""
+        model = self.model
+        for record, at, _ in [entry for entry in [model.reading, *model.records] if entry is not None]:
+            if at > when or (record.machine_id == child.id and record.name == "restarted"):
+                return False
+            if record.machine_id == "supervisor" and record.name == "escalated":
+                return True
+        return False
 
     def start(self, child: One) -> None:
         child.incarnation += 1
