@@ -39,6 +39,7 @@ def run(arguments: Sequence[str]) -> int:
             status = end.code if isinstance(end.code, int) else 1
         sys.stdout.flush()
     except ActorFSMError as error:
+        _finish_output()
         sys.stderr.write(f"actorfsm: {error}\n")
         return 2
     except BrokenPipeError:
@@ -52,3 +53,11 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     return status
+
+
+def _finish_output() -> None:
+    """Write out what was said before, so that it is read before what went wrong where both go into one file."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = None  # what could not be written is not tried again at the exit

@@ -278,4 +278,5 @@ class _Reading:
 
 
 def _say(text: str) -> None:
+    sys.stdout.flush()  # what was said before is read before, where both go into one file
     sys.stderr.write(f"actorfsm: {text}\n")

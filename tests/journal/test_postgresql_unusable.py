@@ -46,10 +46,12 @@ def test_a_wrong_password_is_said_and_not_repeated(postgresql_server: Server) ->
         with pytest.raises(JournalUnusable, match="asks for a password"):
             open_and_close(PostgreSQLJournal(postgresql_server.url(user="locked", more="?passfile=/nowhere")))
         # Who may connect and not make a schema is told who else may.
-        with pytest.raises(JournalUnusable, match="actorfsm journal upgrade") as refused:
-            open_and_close(PostgreSQLJournal(postgresql_server.url(user="locked", password="right")))
-        assert tables_of(postgresql_server, "actorfsm") == []
         schema = postgresql_server.new_schema()
+        with pytest.raises(JournalUnusable, match="actorfsm journal upgrade") as refused:
+            open_and_close(
+                PostgreSQLJournal(postgresql_server.url(user="locked", password="right"), schema=schema)
+            )
+        assert tables_of(postgresql_server, schema) == []
         upgrade(postgresql_server.url(), schema=schema)
         with pytest.raises(JournalUnusable, match="grant it the schema"):
             open_and_close(

@@ -464,7 +464,7 @@ def test_a_crash_becomes_a_failing_test_in_a_file_of_its_own_that_passes_once_th
 
     def run(*command: str) -> subprocess.CompletedProcess[str]:
         env = {**os.environ, "PYTHONPATH": f"{PACKAGE}{os.pathsep}{tmp_path}", "PYTEST_ADDOPTS": ""}
-        env["PYTHONDONTWRITEBYTECODE"] = "1"
+        env["PYTHONDONTWRITEBYTECODE"] = env["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
         return subprocess.run(
             [sys.executable, *command], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
         )
