@@ -45,11 +45,12 @@ class Backlog:
         self._read_to = 0
         self._looked_up: dict[str, int] = {}
         """Machines that were loaded before all was read: the place up to which their part has been taken."""
+        self._is_closed = False
 
     @property
     def is_read(self) -> bool:
-        """Whether all of it was read."""
-        return self._read_to >= self._last
+        """Whether there is nothing more to read."""
+        return self._is_closed or self._read_to >= self._last
 
     def __contains__(self, machine_id: str) -> bool:
         """Return whether something was read for a machine that has not taken it."""
@@ -73,12 +74,14 @@ class Backlog:
 
     async def _read_page(self) -> None:
         page = await self._next_page()
+        if self._is_closed:
+            return  # meanwhile: it is for the next system
         for place, pending in page:
             if place <= self._last and pending.machine_id not in self._looked_up:
                 self._owed.setdefault(pending.machine_id, []).append(pending)
         self._read_to = page[-1].place if page else self._last
-        if self.is_read:
-            self._looked_up.clear()
+        if self.is_read:  # who has yet to look up its part still does
+            self._looked_up = {who: place for who, place in self._looked_up.items() if place < self._last}
 
     def take(self, machine_id: str) -> list[Item]:
         """Return what was read for a machine that is about to be loaded; see `rest_of` for what was not."""
@@ -98,7 +101,9 @@ class Backlog:
             page = await self._journal.pending(after=after, machine_id=machine_id)
             found += [pending for place, pending in page if place <= self._last]
             after = page[-1].place if page else self._last
-        if machine_id in self._looked_up:
+        if self.is_read:
+            self._looked_up.pop(machine_id, None)
+        elif machine_id in self._looked_up:
             self._looked_up[machine_id] = self._last
         return found
 
@@ -106,10 +111,10 @@ class Backlog:
         """Keep something for the next try to load its machine."""
         self._owed.setdefault(machine_id, []).append(item)
 
-    def clear(self) -> list[Item]:
-        """Return all that was read and not taken: it waits no more."""
+    def close(self) -> list[Item]:
+        """Read no more, and return what was read and not taken: it waits no more."""
+        self._is_closed = True
         owed, self._owed = self._owed, {}
-        self._read_to = self._last
         return [item for items in owed.values() for item in items]
 
     def deliver_some(self, load: Callable[[str], object], busy: Callable[[], int]) -> bool:

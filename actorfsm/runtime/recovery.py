@@ -335,17 +335,19 @@ class Recovery:
         self._is_closed = True
         for machine_id in list(self._loading):
             self._end(machine_id, error)
-        for item in self._backlog.clear():
+        for item in self._backlog.close():
             self._arrivals.turn_away(item, error)
         if self._parts.passivation is not None:
             self._parts.passivation.close(error)
 
     def release(self, machine_id: str) -> bool:
-        """Try again to load a machine at its next event; return whether it could not be."""
+        """Try again to load a machine, at its next event or for what was promised; return whether it could not be."""
         was_broken = self.broken.pop(machine_id, None) is not None
         child = self._parts.registry.reserved.get(machine_id)
         if was_broken and child is not None:
             child.released()
+        elif was_broken and machine_id in self._backlog:
+            self.wake(machine_id)
         return was_broken
 
     # -- loading --------------------------------------------------------------------------------------------------
@@ -356,7 +358,7 @@ class Recovery:
         if loading is None:
             loading = self._loading[machine_id] = _Loading()
             loading.items.extend(self._backlog.take(machine_id))
-            loading.owed = len(loading.items)
+            loading.owed = sum(isinstance(item, Pending) for item in loading.items)
         if not loading.is_begun and (is_started or not self._is_awaited(machine_id)):
             loading.is_begun = True
             task = start_task(self._load(machine_id, loading), self._parts.loop)
@@ -442,13 +444,19 @@ class Recovery:
             self._recording.settled(tuple(key for keys in counts.values() for key in keys))
 
     def _end(self, machine_id: str, error: ActorFSMError) -> None:
-        """End the loading of a machine without it; if it cannot be read now, what is promised waits for a later try."""
+        """End the loading of a machine without it; what is promised waits for a later try, or for the release."""
         loading = self._loading.pop(machine_id, None)
         if loading is not None:
             loading.error = error
             is_tried_again = isinstance(error, JournalError) and not self._is_closed
+            is_held = isinstance(error, Quarantined) and not self._is_closed
             for item in loading.items:
-                if is_tried_again and (isinstance(item, Pending) or item.promise is not None):
+                stays = (
+                    is_tried_again or is_held
+                    if isinstance(item, Pending)
+                    else is_tried_again and item.promise
+                )
+                if stays:
                     self._backlog.put_back(machine_id, item)
                 else:
                     self._arrivals.turn_away(item, error)
