@@ -115,6 +115,9 @@ def settle(  # noqa: C901, PLR0912, PLR0913, PLR0917 -- the columns of an outcom
             duplicate=duplicate,
         )
         _free_what_sent_it(envelope, kind)  # the entry says what becomes of it
+        if kind == "expired" and envelope.waiter is not None:
+            # Its deadline is behind it: for a journal that is away the asker waits so long and no longer (C8).
+            parts.deadlines.add(envelope, parts.loop.time() + parts.limits.grace_s)
         recording.ended(actor, envelope, ended, partial(_tell, actor, envelope, ended, record, burial))
         return
     if burial:

@@ -21,9 +21,10 @@ from actorfsm import (
     postpone,
     transition,
 )
-from actorfsm.errors import JournalFull
+from actorfsm.errors import AskTimeout, JournalFull
 from actorfsm.journal.memory import MemoryJournal, MemoryStore
 from actorfsm.testing import SimulatedSystem
+from tests.contract.durable import Order, Ship
 from tests.contract.slow_journals import SlowToSay
 
 SEEDS = range(2)
@@ -340,5 +341,29 @@ def test_a_full_disk_refuses_what_is_asked_and_keeps_what_was_promised(sim: Call
             await system.ask("b", Later())
             await system.clock.advance(5)
             assert system.stats().unwritten == 0
+
+    sim(scenario, seeds=SEEDS)
+
+
+@pytest.mark.rule("C8", "C25")
+def test_an_ask_that_expires_while_nothing_can_be_stored_does_not_wait_for_the_journal(
+    sim: Callable[..., None],
+) -> None:
+    async def scenario() -> None:
+        store = MemoryStore()
+        async with SimulatedSystem(Order, journal=MemoryJournal(store)) as system:
+            await system.spawn(Order, "o")
+            asking = asyncio.create_task(system.ask("o", Ship(), timeout=5))
+            await system.clock.advance(1)
+            store.fate = lambda: "full"
+            await system.clock.advance(10)
+            assert asking.done()
+            with pytest.raises(AskTimeout):
+                await asking
+            store.fate = lambda: "stored"
+            await system.clock.advance(5)
+            assert system.stats().unwritten == 0
+            assert system.stats().outcomes["expired"] == 1
+            assert system.stats().pending_asks == 0
 
     sim(scenario, seeds=SEEDS)
