@@ -95,7 +95,7 @@ class JournalWriter:
     def _written(
         self, machine_id: str, track: Track, lines: list[Line], batch: Batch, future: Future[None]
     ) -> None:
-        error: Any = None if future.cancelled() else future.exception()
+        error: Any = OutcomeUnknown("its task was cancelled") if future.cancelled() else future.exception()
         if isinstance(error, OutcomeUnknown):
             task = start_task(self._find_out(machine_id, track, lines, batch, error), self._parts.loop)
             self._parts.keep(task, f"the commit of {machine_id}, of which nobody knows")
