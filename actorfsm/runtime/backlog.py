@@ -70,7 +70,8 @@ class Backlog:
                 if error.machine_id is None or error.place is None:
                     raise
                 self._read_to = error.place
-                self._hold(error.machine_id, error)
+                if error.machine_id not in self._looked_up:  # who looks up its own part finds it there
+                    self._hold(error.machine_id, error)
 
     async def _read_page(self) -> None:
         page = await self._next_page()

@@ -117,7 +117,8 @@ class Paged(MemoryJournal):
     Attributes:
         page_s: How long each page of all but the first takes.
         fails: How often what one machine has to do cannot be read.
-        damaged: Machines that cannot be read.
+        damaged: A machine that cannot be read.
+        damaged_place: Of what is pending, the row that cannot be read; it is for the machine a.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class Paged(MemoryJournal):
         self.page_s = page_s
         self.fails = fails or {}
         self.damaged = damaged
+        self.damaged_place = 0
 
     async def pending(
         self, after: int = 0, limit: int = 1_000, *, machine_id: str | None = None
@@ -137,6 +139,13 @@ class Paged(MemoryJournal):
         page = list(await super().pending(after, min(limit, 7), machine_id=machine_id))
         if machine_id is None and after and self.page_s:
             await asyncio.sleep(self.page_s)
+        places = [row.place for row in page]
+        if machine_id in {None, "a"} and self.damaged_place in places:
+            page = page[: places.index(self.damaged_place)]
+            if not page:
+                error = JournalCorrupt("it is not what was written", seq=1, machine_id="a")
+                error.place = self.damaged_place
+                raise error
         return page
 
     async def load(self, machine_id: str) -> Stored | None:
@@ -246,5 +255,28 @@ def test_no_machine_is_loaded_any_more_when_the_system_stops_while_a_page_is_rea
             for name in "abcd":
                 await system.load(name)
                 assert system.snapshot(name).data["notes"] == _texts(7)
+
+    sim(scenario, seeds=SEEDS)
+
+
+@pytest.mark.rule("C27")
+def test_a_row_that_a_machine_and_the_reader_of_all_find_damaged_holds_the_machine_once(
+    sim: Callable[..., None],
+) -> None:
+    async def scenario() -> None:
+        store = MemoryStore()
+        await _leave(store, {"a": 12, "b": 9})
+        journal = Paged(store, page_s=0.1)
+        journal.damaged_place = sorted(row[0] for row in store.pending.values())[8]
+        held: list[str] = []
+
+        def told(machine_id: str, error: BaseException) -> None:
+            held.append(machine_id)
+
+        async with Lives(lambda: journal, store).begin(on_quarantine=told) as system:
+            await system.clock.advance(5)
+            assert held == ["a"]
+            assert system.stats().quarantined == 1
+            assert system.snapshot("b").data["notes"] == _texts(9)
 
     sim(scenario, seeds=SEEDS)
