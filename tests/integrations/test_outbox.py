@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, select, text
+from sqlalchemy import create_engine, event, select, text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
@@ -304,6 +304,36 @@ def test_a_database_that_is_away_is_reported_and_tried_again(tmp_path: Path) -> 
             await Place(engine, is_async=True).until_empty()
         await engine.dispose()
         assert "no such table" in str(said[0])
+
+    asyncio.run(scenario())
+
+
+def test_a_driver_whose_errors_are_not_sqlalchemys_does_not_end_the_relay(tmp_path: Path) -> None:
+    class TooManyConnections(Exception):
+        """As asyncpg says it when it connects: SQLAlchemy 2.0 lets it through as it is."""
+
+    async def scenario() -> None:
+        said: list[Exception] = []
+        async with place_at(f"sqlite+aiosqlite:///{tmp_path / 'rows.db'}", is_async=True) as place:
+            refused = iter([True, True])
+
+            def connecting(*_: Any) -> None:
+                if next(refused, False):
+                    raise TooManyConnections
+
+            event.listen(place.engine.sync_engine, "do_connect", connecting)
+            await place.engine.dispose()  # so that the relay has to connect
+            outbox = Outbox(place.engine, poll_s=0.01, on_error=said.append)
+            async with system_at(tmp_path) as system, outbox.relay(system):
+                ledger = await system.spawn(Ledger, "ledger-1")
+                async with asyncio.timeout(10):
+                    while len(said) < 2:  # noqa: ASYNC110 -- `on_error` is all that tells
+                        await asyncio.sleep(0.005)
+                async with AsyncSession(place.engine) as session:
+                    await ledger.on(session).tell(Book(entry="a"))
+                    await session.commit()
+                await place.until_empty()
+        assert [type(error) for error in said] == [TooManyConnections, TooManyConnections]
 
     asyncio.run(scenario())
 

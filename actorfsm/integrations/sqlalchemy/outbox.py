@@ -21,7 +21,6 @@ from actorfsm.errors import (
 )
 from actorfsm.integrations.sqlalchemy.driver import (
     event as session_events,
-    exc,
     orm,
     sqlalchemy,
     sqlalchemy_asyncio,
@@ -128,7 +127,7 @@ class Outbox:
             is_more = False
             try:
                 is_more = await self._deliver_some(delivery)
-            except (exc.SQLAlchemyError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 -- a driver's own too: of asyncpg some come as they are
                 self._report(error)
             if not is_more:
                 pauses = [until - loop.time() for until in self._held.values()]
