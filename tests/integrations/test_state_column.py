@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import String, TypeDecorator, create_engine, select, text, update
+from sqlalchemy import String, TypeDecorator, create_engine, event, func, select, text, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncAttrs, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from actorfsm import (
     ConcurrentTransition,
     DefinitionError,
+    Discarded,
     Event,
     HookFailed,
     Machine,
@@ -330,6 +332,89 @@ def test_a_row_that_is_new_or_expired_may_be_asked(tmp_path: Path) -> None:
     on_rows(tmp_path, scenario)
 
 
+def test_a_row_that_is_not_in_the_session_is_refused_before_any_hook(tmp_path: Path) -> None:
+    async def scenario(home: Home) -> None:
+        key = await home.new()
+        async with home.sessions() as other, home.sessions.begin() as session:
+            of_another, deleted = await other.get_one(OrderRow, key), await session.get_one(OrderRow, key)
+            await session.delete(deleted)
+            for row in (OrderRow(id=9), of_another, deleted):
+                with pytest.raises(Unsupported, match=r"OrderRow is not in the session.*session\.add\(row\)"):
+                    await home.rows.ask(session, row, PAY)
+        assert home.notes.done == []
+
+    on_rows(tmp_path, scenario)
+
+
+def test_what_the_database_refuses_at_the_writing_is_recorded_without_values(tmp_path: Path) -> None:
+    async def scenario(home: Home) -> None:
+        key = await home.new()
+        async with home.sessions.begin() as session:
+            await session.execute(
+                text("CREATE TRIGGER no BEFORE UPDATE ON orders BEGIN SELECT RAISE(ABORT, 'not so'); END")
+            )
+        async with home.sessions() as session:
+            row = await session.get_one(OrderRow, key)
+            with pytest.raises(IntegrityError, match="not so"):
+                await home.rows.ask(session, row, PAY)
+            assert (row.state, row.version) == (OrderState.CREATED, 1)
+        (record,) = home.records
+        assert (record.name, record.hook, record.reason) == ("failed", "commit", "IntegrityError")
+
+    on_rows(tmp_path, scenario)
+
+
+def test_a_writing_that_is_interrupted_is_recorded(tmp_path: Path) -> None:
+    def interrupt(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("UPDATE"):
+            raise asyncio.CancelledError
+
+    async def scenario(home: Home) -> None:
+        key = await home.new()
+        event.listen(home.sessions.kw["bind"].sync_engine, "before_cursor_execute", interrupt)
+        with pytest.raises(asyncio.CancelledError):
+            await home.ask(key, PAY)
+        (record,) = home.records
+        assert (record.name, record.hook, type(record.error)) == ("failed", "commit", Discarded)
+        assert await home.read(key) == (OrderState.CREATED, Decimal(0), "")
+
+    on_rows(tmp_path, scenario)
+
+
+def test_a_commit_that_is_cancelled_in_an_after_hook_is_recorded_of_all_its_machines(tmp_path: Path) -> None:
+    async def scenario(home: Home) -> None:
+        keys = await home.new(), await home.new()
+        async with home.sessions() as session:
+            for key in keys:
+                await home.rows.ask(session, await session.get_one(OrderRow, key), PAY)
+            home.notes.turns["after"] = asyncio.Event()
+            home.notes.began.clear()
+            committing = asyncio.create_task(session.commit())
+            await home.notes.began.wait()
+            committing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await committing
+        assert [(record.name, record.machine_id) for record in home.records] == [
+            ("committed", f"orders-{key}") for key in keys
+        ]
+        assert [(await home.read(key))[0] for key in keys] == [OrderState.PAYING, OrderState.PAYING]
+
+    on_rows(tmp_path, scenario)
+
+
+def test_a_column_that_each_update_sets_is_shown_in_the_row(tmp_path: Path) -> None:
+    async def scenario(home: Home) -> None:
+        async with home.sessions() as session:
+            row = ShownRow()
+            session.add(row)
+            await home.rows.ask(session, row, Finish())
+            assert (row.by_program, row.by_database) == ("changed", "CHANGED")
+            await session.commit()
+            assert row.version == 2
+
+    on_rows(tmp_path, scenario)
+
+
 def test_two_events_at_once_in_one_session_are_a_lost_race_too(tmp_path: Path) -> None:
     async def scenario(home: Home) -> None:
         key = await home.new()
@@ -537,6 +622,14 @@ class WorkedRow(Versioned, Base):
     __tablename__ = "worked"
     id: Mapped[int] = mapped_column(primary_key=True)
     state: Mapped[Shift] = state_column(Worked)
+
+
+class ShownRow(Versioned, Base):
+    __tablename__ = "shown"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    state: Mapped[Shift] = state_column(Worked)
+    by_program: Mapped[str] = mapped_column(default="new", onupdate=lambda: "changed")
+    by_database: Mapped[str] = mapped_column(default="new", onupdate=func.upper("changed"))
 
 
 class WorkedPlainlyRow(Versioned, Base):

@@ -20,7 +20,11 @@ class AfterCommit(Protocol):
     """Something that follows from a transaction."""
 
     def committed(self) -> Coroutine[Any, Any, None]:
-        """Return what is to be done once the transaction is committed."""
+        """Take note that the transaction is committed, and return what is to be done now."""
+        ...
+
+    def given_up(self) -> None:
+        """Take note that the rest of it is not done, because what waits for it was cancelled."""
         ...
 
     def rolled_back(self) -> None:
@@ -51,8 +55,15 @@ def _committed(session: Session) -> None:
         return
     done = [follows for follows, _ in waiting]
     waiting.clear()
-    for follows in done:
-        _do(session, follows.committed())
+    # All know it before the first has something to wait for.
+    works = [follows.committed() for follows in done]
+    try:
+        for work in works:
+            _do(session, work)
+    finally:
+        for follows, work in zip(done, works, strict=True):
+            work.close()
+            follows.given_up()
 
 
 def _rolled_back(session: Session, transaction: SessionTransaction) -> None:

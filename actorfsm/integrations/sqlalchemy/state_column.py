@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from actorfsm.clock import SystemClock
-from actorfsm.errors import DefinitionError, Discarded, InvalidData
+from actorfsm.errors import DefinitionError, Discarded, InvalidData, Unsupported
 from actorfsm.integrations.row_turn import RowKind, RowTurn, at_once
 from actorfsm.integrations.sqlalchemy.after_commit import after_commit
 from actorfsm.integrations.sqlalchemy.driver import Mapped, exc, is_lost_race, orm, sqlalchemy
@@ -115,6 +115,7 @@ class Rows:
             Unhandled, Vetoed, HookFailed, InvalidEvent: As an actor's ask. The row is as it was.
             InvalidData: The row does not hold what the machine's fields must be.
             DefinitionError: The class of the row has no state column, no version, or lacks a field of the machine.
+            Unsupported: The row is not in the session.
         """
         turn = await session.run_sync(self._begin, row, event, event_id, session)
         reply: ReplyT = await turn.decide()
@@ -127,7 +128,7 @@ class Rows:
         """Do the same in a session that is not async; hooks are plain functions then.
 
         Raises:
-            Unsupported: A hook that would run is `async def`; none has run.
+            Unsupported: A hook that would run is `async def`; none has run. Or the row is not in the session.
         """
         turn = self._begin(session, row, event, event_id, session)
         reply: ReplyT = at_once(turn.decide())
@@ -144,6 +145,11 @@ class Rows:
     ) -> RowTurn:
         session.flush()  # what the caller changed counts, and a new row has its key
         column = self._column_of(row)
+        if row not in session:
+            raise Unsupported(
+                f"this row of {type(row).__name__} is not in the session: it was not added, was deleted, or was read "
+                "in another one; read it in this session, or session.add(row)"
+            )
         state = getattr(row, column.state)
         if state is None:
             raise InvalidData(f"{_name_of(row)} has no state")
@@ -173,15 +179,22 @@ class Rows:
         try:
             with session.no_autoflush:
                 done: Any = session.execute(statement, execution_options={"synchronize_session": False})
-        except exc.DBAPIError as error:
-            if not is_lost_race(error):
-                turn.close()
-                raise
-            raise turn.lost(_AGAIN) from error
+        except Exception as error:
+            if isinstance(error, exc.DBAPIError) and is_lost_race(error):
+                raise turn.lost(_AGAIN) from error
+            turn.undone(error, type(error).__name__)  # its own words hold values
+            raise
+        except BaseException:
+            turn.undone(Discarded("it was interrupted while it was written", machine_id=turn.machine_id))
+            raise
         if done.rowcount != 1:
             raise turn.lost(_AGAIN)
         for name, value in values.items():
             orm.attributes.set_committed_value(row, name, value)
+        written_besides = [name for name in column.on_update if name not in values]
+        if written_besides:
+            with session.no_autoflush:
+                session.refresh(row, written_besides)
         after_commit(session, _Following(session, row, turn))
 
     def _column_of(self, row: object) -> _Column:
@@ -210,6 +223,16 @@ class _Column:
                 "set version_id_col"
             )
         self.version: Final[str] = mapper.get_property_by_column(mapper.version_id_col).key
+        # Such as the time of the last change: an UPDATE writes them besides.
+        self.on_update: Final = [
+            attr.key
+            for attr in mapper.column_attrs
+            if any(
+                getattr(column, "onupdate", None) is not None
+                or getattr(column, "server_onupdate", None) is not None
+                for column in attr.columns
+            )
+        ]
         missing = [field for field in self.kind.fields if field not in mapper.column_attrs]
         if missing:
             raise DefinitionError(
@@ -226,6 +249,9 @@ class _Following:
     def committed(self) -> Coroutine[Any, Any, None]:
         self._turn.committed()
         return self._turn.follow()
+
+    def given_up(self) -> None:
+        self._turn.close()
 
     def rolled_back(self) -> None:
         if self._row in self._session:
