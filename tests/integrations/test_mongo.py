@@ -10,11 +10,12 @@ from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from decimal import Decimal
 from enum import IntEnum, StrEnum, auto
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from bson import Int64, ObjectId
-from pymongo import MongoClient, WriteConcern
+from pymongo import AsyncMongoClient, MongoClient, WriteConcern
+from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from actorfsm import (
     STAY,
@@ -33,7 +34,7 @@ from actorfsm import (
     on_timeout,
     transition,
 )
-from actorfsm.integrations.mongo import Documents, SyncDocuments
+from actorfsm.integrations.mongo import Documents, SyncDocuments, transaction
 from tests.integrations.mongo_homes import (
     Home,
     SyncHome,
@@ -43,6 +44,7 @@ from tests.integrations.mongo_homes import (
 )
 from tests.integrations.order import Cancel, Note, Notes, Order, OrderState, Pay, PlainOrder, Receipt, Ship
 from tests.integrations.stored_state_laws import LAWS, Law
+from tests.mongodb_server import new_database
 
 Opening = Callable[[], Any]
 S = OrderState
@@ -339,6 +341,10 @@ def test_a_document_that_is_not_there_is_no_such_machine_and_is_not_made(mongodb
             with pytest.raises(NoSuchMachine, match="has no document"):
                 await home.ask(key, PAY)
         assert len(await home.collection.find().to_list()) == 1
+        stored = ObjectId()
+        await home.collection.insert_one({"_id": stored, **home.documents.new()})
+        with pytest.raises(NoSuchMachine, match=f"with the _id '{stored}'"):  # a text is no ObjectId
+            await home.ask(str(stored), PAY)
 
     on_documents(mongodb_url, scenario)
 
@@ -413,6 +419,46 @@ def test_keys_that_do_not_go_together_are_refused(options: dict[str, Any], said:
 def test_a_collection_that_does_not_wait_for_its_writes_is_refused(nowhere: Any) -> None:
     with pytest.raises(DefinitionError, match="w=0"):
         SyncDocuments(PlainOrder, nowhere.with_options(write_concern=WriteConcern(w=0)))
+
+
+def test_a_collection_of_the_other_client_is_refused(nowhere: Any) -> None:
+    with pytest.raises(DefinitionError, match="Documents does not take Collections of PyMongo: use SyncDoc"):
+        Documents(PlainOrder, nowhere)
+    client: AsyncMongoClient[Any] = AsyncMongoClient("mongodb://nowhere", connect=False)
+    with pytest.raises(DefinitionError, match="SyncDocuments does not take AsyncCollections of PyMongo"):
+        SyncDocuments(PlainOrder, cast("Any", client["db"]["orders"]))
+
+
+def test_a_document_is_read_at_the_primary_whatever_the_client_prefers(mongodb_url: str) -> None:
+    class Asked(CommandListener):
+        def __init__(self) -> None:
+            self.preferences: list[Any] = []
+
+        def started(self, event: CommandStartedEvent) -> None:
+            if event.command_name == "find":
+                self.preferences.append(event.command.get("$readPreference"))
+
+        def succeeded(self, event: Any) -> None: ...
+
+        def failed(self, event: Any) -> None: ...
+
+    asked = Asked()
+
+    async def scenario() -> None:
+        name = new_database()
+        async with AsyncMongoClient[Any](
+            mongodb_url, readPreference="secondaryPreferred", event_listeners=[asked]
+        ) as client:
+            collection = client[name]["orders"]
+            documents = Documents(Order, collection, services=Notes(), trace=())
+            await collection.insert_one({"_id": 1, **documents.new()})
+            await documents.ask(1, Note(text="alone"))
+            async with client.start_session() as session, transaction(session):
+                await documents.ask(1, PAY, session=session)
+            await client.drop_database(name)
+
+    asyncio.run(scenario())
+    assert [preference in (None, {"mode": "primary"}) for preference in asked.preferences] == [True, True]
 
 
 def test_a_machine_that_needs_a_mailbox_or_a_clock_lives_in_no_document(nowhere: Any) -> None:

@@ -107,6 +107,32 @@ def test_several_events_of_one_transaction_see_each_other_and_their_after_hooks_
     on_documents(mongodb_url, scenario)
 
 
+def test_a_transaction_that_is_cancelled_in_an_after_hook_is_recorded_of_all_its_machines(
+    mongodb_url: str,
+) -> None:
+    async def scenario(home: Home) -> None:
+        keys = await home.new(), await home.new()
+
+        async def pay_both() -> None:
+            async with home.client.start_session() as session, transaction(session):
+                for key in keys:
+                    await home.ask(key, PAY, session=session)
+                home.notes.turns["after"] = asyncio.Event()
+                home.notes.began.clear()
+
+        paying = asyncio.create_task(pay_both())
+        while "after" not in places_of(home):
+            await home.notes.began.wait()
+            await asyncio.sleep(0)
+        paying.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await paying
+        assert names_of(home) == [("committed", type(None))] * 2
+        assert [(await home.read(key))[0] for key in keys] == [PAYING, PAYING]
+
+    on_documents(mongodb_url, scenario)
+
+
 def test_a_document_that_another_has_written_since_the_transaction_began_is_a_lost_race(
     mongodb_url: str,
 ) -> None:

@@ -8,7 +8,7 @@ and the version are written: whatever else the document holds stays as it is.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Generic, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, cast
 
 from typing_extensions import TypeVar
 
@@ -24,7 +24,10 @@ from actorfsm.errors import (
     SchemaMismatch,
 )
 from actorfsm.integrations.mongo.driver import (
+    AsyncCollection,
+    Collection,
     DatetimeConversion,
+    ReadPreference,
     UuidRepresentation,
     errors,
     is_lost_race,
@@ -40,9 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping
 
     from pymongo.asynchronous.client_session import AsyncClientSession
-    from pymongo.asynchronous.collection import AsyncCollection
     from pymongo.client_session import ClientSession
-    from pymongo.collection import Collection
 
     from actorfsm.clock import Clock
     from actorfsm.event import Event
@@ -61,6 +62,9 @@ _AGAIN: Final = "ask again, and it is decided by what is there then"
 class _Documents(Generic[MachineT, CollectionT]):
     """What does not wait for a server."""
 
+    _other: ClassVar[tuple[type[Any], str]]
+    """The collection that a class does not take, and the class that does."""
+
     def __init__(
         self,
         machine_class: type[MachineT],
@@ -75,6 +79,11 @@ class _Documents(Generic[MachineT, CollectionT]):
         trace: Iterable[Sink] | None = None,
     ) -> None:
         self._kind: Final = RowKind(machine_class)
+        stranger, of_it = self._other
+        if isinstance(collection, stranger):
+            raise DefinitionError(
+                f"{type(self).__name__} does not take {stranger.__name__}s of PyMongo: use {of_it}"
+            )
         self._name: Final = collection.name
         if not collection.write_concern.acknowledged:
             raise DefinitionError(
@@ -82,7 +91,11 @@ class _Documents(Generic[MachineT, CollectionT]):
                 "found"
             )
         options = _options_of(collection)
-        self._collection: Final = cast("CollectionT", collection.with_options(codec_options=options))
+        # A secondary may be behind, and an event would be refused, or decided, by a state that is over.
+        self._collection: Final = cast(
+            "CollectionT",
+            collection.with_options(codec_options=options, read_preference=ReadPreference.PRIMARY),
+        )
         self._layout: Final = Layout(
             self._kind, options, state=state, version=version, keys=keys or {}, state_by=state_by
         )
@@ -117,7 +130,9 @@ class _Documents(Generic[MachineT, CollectionT]):
         where = self._id_of(key)
         if found is None:
             raise NoSuchMachine(
-                f"the collection {self._name} has no document {key}", machine_id=where, event=event
+                f"the collection {self._name} has no document with the _id {key!r}",
+                machine_id=where,
+                event=event,
             )
         layout = self._layout
         state, seen = layout.state_of(found, where), layout.version_of(found, where)
@@ -190,8 +205,10 @@ class Documents(_Documents[MachineT, "AsyncCollection[Any]"]):
 
     Raises:
         DefinitionError: The machine cannot live in a document: it has timeouts, postpones, or has durable hooks. Or the
-            keys do not go together, or the collection's writes are not acknowledged.
+            keys do not go together, or the collection's writes are not acknowledged, or it is one of a MongoClient.
     """
+
+    _other = (Collection, "SyncDocuments, or an AsyncMongoClient")
 
     async def ask(
         self,
@@ -258,6 +275,8 @@ class SyncDocuments(_Documents[MachineT, "Collection[Any]"]):
     Raises:
         DefinitionError: As `Documents`.
     """
+
+    _other = (AsyncCollection, "Documents, or a MongoClient")
 
     def ask(
         self,

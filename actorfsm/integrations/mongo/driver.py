@@ -12,7 +12,9 @@ try:
     from bson.codec_options import CodecOptions, DatetimeConversion
     from bson.decimal128 import Decimal128
     from bson.errors import BSONError
-    from pymongo import AsyncMongoClient, errors
+    from pymongo import AsyncMongoClient, ReadPreference, errors
+    from pymongo.asynchronous.collection import AsyncCollection
+    from pymongo.collection import Collection
 except ImportError as missing:
     raise Unsupported(
         "this needs PyMongo 4.13.2 or newer, which is not installed: pip install 'actorfsm[mongo]'"
@@ -20,12 +22,15 @@ except ImportError as missing:
 
 __all__ = [
     "BSON",
+    "AsyncCollection",
     "AsyncMongoClient",
     "BSONError",
     "Binary",
     "CodecOptions",
+    "Collection",
     "DatetimeConversion",
     "Decimal128",
+    "ReadPreference",
     "UuidRepresentation",
     "errors",
     "is_lost_race",

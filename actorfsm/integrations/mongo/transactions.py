@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from actorfsm.errors import ActorFSMError, ConcurrentTransition, Discarded, OutcomeUnknown, Unsupported
-from actorfsm.integrations.mongo.driver import errors, is_lost_race, is_unknown
+from actorfsm.integrations.mongo.driver import ReadPreference, errors, is_lost_race, is_unknown
 from actorfsm.integrations.row_turn import at_once
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ async def transaction(session: AsyncClientSession, **options: Any) -> AsyncGener
         ConcurrentTransition: The server gave the transaction up at its commit. Nothing of it is stored.
         OutcomeUnknown: The commit was sent, and its answer is not known. Read the documents.
     """
-    await session.start_transaction(**options)
+    await session.start_transaction(**_reading_there(options))
     with _waiting(session) as turns:
         try:
             yield
@@ -52,9 +52,9 @@ async def transaction(session: AsyncClientSession, **options: Any) -> AsyncGener
             raise
     with _committing(turns):
         await session.commit_transaction()
-    for turn in turns:
-        turn.committed()
-        await turn.follow()
+    with _following(turns):
+        for turn in turns:
+            await turn.follow()
 
 
 @contextmanager
@@ -64,7 +64,7 @@ def sync_transaction(session: ClientSession, **options: Any) -> Generator[None]:
     Raises:
         ConcurrentTransition, OutcomeUnknown: As `transaction`.
     """
-    session.start_transaction(**options)
+    session.start_transaction(**_reading_there(options))
     with _waiting(session) as turns:
         try:
             yield
@@ -75,9 +75,9 @@ def sync_transaction(session: ClientSession, **options: Any) -> Generator[None]:
             raise
     with _committing(turns):
         session.commit_transaction()
-    for turn in turns:
-        turn.committed()
-        at_once(turn.follow())
+    with _following(turns):
+        for turn in turns:
+            at_once(turn.follow())
 
 
 def following(session: AsyncClientSession | ClientSession | None) -> list[RowTurn] | None:
@@ -105,6 +105,18 @@ def _waiting(session: object) -> Generator[list[RowTurn]]:
         yield turns
     finally:
         del _WAITING[session]
+
+
+@contextmanager
+def _following(turns: list[RowTurn]) -> Generator[None]:
+    """Say of all turns that they are committed, before the first has something to wait for, and end them."""
+    for turn in turns:
+        turn.committed()
+    try:
+        yield
+    finally:
+        for turn in turns:
+            turn.close()  # what was cancelled has not come to the last
 
 
 @contextmanager
@@ -137,6 +149,11 @@ def _meaning(error: errors.PyMongoError) -> ActorFSMError | None:
             "known; read the documents"
         )
     return None
+
+
+def _reading_there(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options of a transaction: it reads at the primary, where the client's own preference is another too."""
+    return {"read_preference": ReadPreference.PRIMARY, **options}
 
 
 def _undone(turns: list[RowTurn]) -> None:
