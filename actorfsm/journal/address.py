@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from actorfsm.errors import JournalUnusable, Unsupported
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from actorfsm.journal.protocol import Journal
 
 __all__ = ["journal_at", "journal_to_read"]
+
+_LIKE_POSTGRESQL: Final = re.compile(r"postgres(ql)?:|(.*\s)?password\s*=", re.DOTALL)
+"""A URL without its //, or words and values as libpq takes them too."""
 
 
 def journal_to_read(address: str | PathLike[str]) -> Journal:
@@ -53,6 +57,10 @@ def _journal(address: str | PathLike[str], **options: Any) -> Journal:
     if separator:
         raise Unsupported(
             f"this version has no journal at {scheme}://; give the name of a file, or postgresql://"
+        )
+    if _LIKE_POSTGRESQL.match(name):
+        raise JournalUnusable(  # and not shown: a password may stand there
+            "journal= is neither the name of a file nor a URL of PostgreSQL, which is postgresql://user@host:5432/database"
         )
     if not name.strip() or name.startswith(":") or "\0" in name:
         raise JournalUnusable(f"journal={name!r}: give the name of a file, such as 'orders.db'")

@@ -55,6 +55,13 @@ def test_a_url_of_postgresql_is_a_journal_on_a_server_and_its_password_is_never_
         ("postgresql://localhost/orders?schema=Shop", "lower-case letters"),
         ("postgresql://localhost/orders?wrong=1", "wrong"),
         ("postgresql://me:secret@[::1/orders", "no URL of PostgreSQL"),
+        ("postgresql://me:my@secret@localhost/orders", "write @ as %40"),
+        ("postgresql://me:my/secret@localhost/orders", "/ as %2F"),
+        ("postgresql://me:secret/my@localhost/orders", "/ as %2F"),
+        ("postgresql://me:my?secret@localhost/orders", r"\? as %3F"),
+        ("postgresql:/me:secret@localhost/orders", "nor a URL of PostgreSQL"),
+        ("postgres:me:secret@localhost", "nor a URL of PostgreSQL"),
+        ("host=localhost user=me password=secret", "nor a URL of PostgreSQL"),
     ],
 )
 def test_a_url_that_is_none_is_refused_without_its_password(url: str, said: str) -> None:

@@ -56,6 +56,7 @@ def target_of(url: str, schema: str | None = None) -> Target:
     Raises:
         JournalUnusable: It is none, or that is no name for a schema.
     """
+    _check_secrets(url)
     place, _, query = url.partition("?")
     asked = parse_qsl(query, keep_blank_values=True)
     named = [value for name, value in asked if name == "schema"]
@@ -73,6 +74,21 @@ def target_of(url: str, schema: str | None = None) -> Target:
             f"{_without_secrets(said_by(error), place)}"
         ) from None
     return Target({**_USUAL, **options}, schema, _shown(options, schema))
+
+
+def _check_secrets(url: str) -> None:
+    """Check that the password ends where it seems to: libpq would take the rest of it for a host, and name it.
+
+    Raises:
+        JournalUnusable: It does not.
+    """
+    rest = url.partition("://")[2]
+    before = re.split("[/?]", rest, maxsplit=1)[0]
+    if rest.count("@") > 1 or ("@" in rest and "@" not in before):
+        raise JournalUnusable(
+            "journal= is no URL of PostgreSQL that can be read: in a user and a password write @ as %40, / as %2F, "
+            "? as %3F and % as %25; elsewhere write @ as %40 too"
+        )
 
 
 def _shown(options: Mapping[str, Any], schema: str) -> str:
