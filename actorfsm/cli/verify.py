@@ -10,7 +10,7 @@ import typer
 from actorfsm.cli.journals import Address, AsJson, opened_to_read, waited_for
 from actorfsm.cli.output import Progress, print_json
 from actorfsm.journal.verify import Verdict, verify_journal
-from actorfsm.shown import shown
+from actorfsm.shown import counted, shown
 
 __all__ = ["verify"]
 
@@ -43,11 +43,13 @@ def _tell(verdict: Verdict) -> None:
     for fault in verdict.faults:
         sys.stdout.write(f"{shown(str(fault), 400)}\n")
     if verdict.faulty > len(verdict.faults):
-        sys.stdout.write(f"… and {verdict.faulty - len(verdict.faults):,} machines more\n")
-    how = (
-        "as it was written" if verdict.holds else f"{verdict.faulty:,} machines are not as they were written"
-    )
+        sys.stdout.write(f"… and {counted(verdict.faulty - len(verdict.faults), 'machine')} more\n")
+    how = "as it was written"
+    if not verdict.holds:
+        as_they = "is not as it was" if verdict.faulty == 1 else "are not as they were"
+        how = f"{counted(verdict.faulty, 'machine')} {as_they} written"
     sys.stdout.write(
-        f"{how}: {verdict.entries:,} entries of {verdict.machines:,} machines ({verdict.trimmed:,} trimmed), "
-        f"{verdict.timers:,} timers, {verdict.pending:,} pending, {verdict.dead_letters:,} dead letters\n"
+        f"{how}: {counted(verdict.entries, 'entry', 'entries')} of {counted(verdict.machines, 'machine')} "
+        f"({verdict.trimmed:,} trimmed), {counted(verdict.timers, 'timer')}, {verdict.pending:,} pending, "
+        f"{counted(verdict.dead_letters, 'dead letter')}\n"
     )

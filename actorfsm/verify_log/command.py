@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Final
 from actorfsm.errors import ActorFSMError
 from actorfsm.machine.machine import definition_of
 from actorfsm.object_reference import object_at
-from actorfsm.shown import shown
+from actorfsm.shown import counted, shown
 from actorfsm.verify_log.laws import Illegal
 from actorfsm.verify_log.lines import BadLine, CutOff, read, split
 from actorfsm.verify_log.replay import Replay
@@ -109,7 +109,8 @@ def _verify(options: argparse.Namespace, replay: Replay, log: IO[bytes], out: IO
         )
     passed = f" ({others:,} of others passed over)" if others else ""
     out.write(
-        f"legal: {number:,} lines{passed}, {replay.commits:,} transitions of {replay.machines:,} machines\n"
+        f"legal: {counted(number, 'line')}{passed}, {counted(replay.commits, 'transition')} of "
+        f"{counted(replay.machines, 'machine')}\n"
     )
     return LEGAL
 

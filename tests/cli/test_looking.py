@@ -24,7 +24,7 @@ def test_verify_passes_a_journal_that_is_as_it_was_written(orders: Path, call: C
     ended = call("verify", orders)
     assert ended.status == 0
     assert ended.out == (
-        "as it was written: 11 entries of 3 machines (2 trimmed), 1 timers, 1 pending, 3 dead letters\n"
+        "as it was written: 11 entries of 3 machines (2 trimmed), 1 timer, 1 pending, 3 dead letters\n"
     )
     found = call("verify", orders, "--json").json()
     assert (found["holds"], found["entries"], found["faults"]) == (True, 11, [])
@@ -38,7 +38,7 @@ def test_verify_names_the_first_entry_that_is_wrong_and_ends_with_1(orders: Path
     ended = call("verify", orders)
     assert ended.status == 1
     assert ended.out.startswith("entry 4 of a: ")
-    assert "1 machines are not as they were written" in ended.out
+    assert "1 machine is not as it was written" in ended.out
     again = call("verify", orders, "--json")
     assert again.status == 1
     assert [(fault["machine_id"], fault["seq"], fault["rule"]) for fault in again.json()["faults"]] == [

@@ -311,6 +311,7 @@ def test_the_command_says_legal_or_names_the_line() -> None:
     done = run(text_of(log), "verify-log", *CLASSES)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.startswith(b"legal: ")
+    assert b" of 1 machine\n" in run(text_of(log[:1]), "verify-log", *CLASSES).stdout
     done = run(text_of([*log[:20], log[0], *log[20:]]), "verify-log", *CLASSES)
     assert (done.returncode, done.stderr) == (1, b"")
     assert done.stdout.startswith(b"line 21: ")
