@@ -8,7 +8,7 @@ from enum import StrEnum, auto
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -309,7 +309,18 @@ async def catch(_machine: Any, session: Any) -> None:
         await session.flush()
 
 
-@pytest.mark.parametrize("how", [commit, roll_back, close, catch])
+async def catch_of_a_statement(_machine: Any, session: Any) -> None:
+    with pytest.raises(IntegrityError):
+        await session.execute(insert(Account), [{"name": "a", "balance": 1}, {"name": "a", "balance": 2}])
+
+
+async def commit_of_the_connection(_machine: Any, session: Any) -> None:
+    await (await session.connection()).commit()
+
+
+@pytest.mark.parametrize(
+    "how", [commit, roll_back, close, catch, catch_of_a_statement, commit_of_the_connection]
+)
 def test_a_hook_can_end_neither_its_transaction_nor_lose_what_another_wrote(
     how: Callable[..., Awaitable[Any]], shop: Shop
 ) -> None:

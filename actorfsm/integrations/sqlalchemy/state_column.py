@@ -112,8 +112,8 @@ class Rows:
 
         Raises:
             ConcurrentTransition: Somebody else has written the row since it was read. Read it again.
-            Unhandled, Vetoed, HookFailed, InvalidEvent: As an actor's ask. The row is as it was; what hooks have written
-                to other rows goes when the caller rolls back, the transaction or a savepoint.
+            Unhandled, Vetoed, HookFailed, InvalidEvent: As an actor's ask. The row is as it was; what hooks have
+                written to other rows goes when the caller rolls back, the transaction or a savepoint.
             InvalidData: The row does not hold what the machine's fields must be.
             DefinitionError: The class of the row has no state column, no version, or lacks a field of the machine.
             Unsupported: The row is not in the session.

@@ -99,8 +99,15 @@ class _Transaction:
         return self.handle.in_transaction() or self._was_ended
 
     async def flush(self) -> None:
-        """Send what hooks did to the database."""
+        """Send what hooks did to the database.
+
+        Raises:
+            Unsupported: A statement failed, and the hook went on.
+        """
         await self.handle.flush()
+        own = self._connection
+        if own is not None and own.info.transaction_status == own.info.transaction_status.INERROR:
+            raise self._went_on()
 
     async def store(self, journal: Journal, batch: Batch) -> None:
         """Commit with a batch; see `Transaction`."""
@@ -130,15 +137,18 @@ class _Transaction:
     async def _bring_in(self, journal: Journal, batch: Batch) -> None:
         """Let the batch be part of the transaction."""
         if self._was_ended or not self.handle.is_active:
-            raise Unsupported(
-                f"the transaction of {self._machine_id} was rolled back, by a hook or by an error that a hook has "
-                "caught, and the event went on: raise, or do what may fail in `async with session.begin_nested()`",
-                machine_id=self._machine_id,
-            )
+            raise self._went_on()
         await self.handle.flush()
         if self._connection is None:
             await self.handle.connection()  # something was begun, and nothing asked
         await journal.append_in(self._connection, batch)
+
+    def _went_on(self) -> Unsupported:
+        return Unsupported(
+            f"the transaction of {self._machine_id} was rolled back, by a hook or by an error that a hook has "
+            "caught, and the event went on: raise, or do what may fail in `async with session.begin_nested()`",
+            machine_id=self._machine_id,
+        )
 
     def _refused(self, error: BaseException) -> NotStored:
         """Return that nothing is stored, and remember the reason if the rows are to blame."""
@@ -207,9 +217,14 @@ class _Transaction:
                 "journal's own"
             )
         self._connection = own
+        event.listen(connection, "commit", self._is_about_to_end)
 
     def _is_about_to_commit(self, session: Session) -> None:
-        if not self._may_commit and session.get_nested_transaction() is None:
+        if session.get_nested_transaction() is None:
+            self._is_about_to_end()
+
+    def _is_about_to_end(self, _connection: Connection | None = None) -> None:
+        if not self._may_commit:
             raise Unsupported(
                 f"the transaction of {self._machine_id} is committed with its new state, at the end of the turn: leave "
                 "commit() away; `async with session.begin_nested()` is for a part that may fail",
