@@ -16,6 +16,7 @@ from uuid import uuid4
 from actorfsm.errors import (
     ConcurrentTransition,
     DefinitionError,
+    Discarded,
     HookFailed,
     InvalidData,
     InvalidEvent,
@@ -221,8 +222,10 @@ class RowTurn:
 
         Args:
             error: Why.
-            reason: What is recorded of it, if not its own words.
+            reason: What is recorded of it, if not its own words: these may hold values.
         """
+        if reason is not None:
+            error = Discarded(f"{self.machine_id} was not stored: {reason}", machine_id=self.machine_id)
         self._record("failed", str(error) if reason is None else reason, "commit", error)
         self.close()
 

@@ -360,6 +360,10 @@ def test_what_the_database_refuses_at_the_writing_is_recorded_without_values(tmp
             assert (row.state, row.version) == (OrderState.CREATED, 1)
         (record,) = home.records
         assert (record.name, record.hook, record.reason) == ("failed", "commit", "IntegrityError")
+        assert str(record.error) == f"orders-{key} was not stored: IntegrityError"
+        assert record.error is not None
+        # The database's own words hold what was to be written.
+        assert record.error.__cause__ is record.error.__context__ is None
 
     on_rows(tmp_path, scenario)
 
