@@ -349,6 +349,23 @@ def test_a_document_that_is_not_there_is_no_such_machine_and_is_not_made(mongodb
     on_documents(mongodb_url, scenario)
 
 
+def test_a_state_that_is_set_by_hand_during_an_event_is_a_lost_race(mongodb_url: str) -> None:
+    async def scenario(home: Home) -> None:
+        key = await home.new()
+        home.notes.turns["body"] = asyncio.Event()
+        paying = asyncio.create_task(home.ask(key, PAY))
+        while not home.notes.done or home.notes.done[-1][0] != "body":
+            await home.notes.began.wait()
+            await asyncio.sleep(0)
+        await home.write_behind_its_back(key, state="CANCELLED")  # and the version is as it was
+        home.notes.turns["body"].set()
+        with pytest.raises(ConcurrentTransition):
+            await paying
+        assert (await home.read(key))[0] is S.CANCELLED
+
+    on_documents(mongodb_url, scenario)
+
+
 def test_parts_may_have_other_keys_and_states_may_be_stored_by_value(mongodb_url: str) -> None:
     async def scenario(home: Home) -> None:
         key = await home.new()

@@ -406,6 +406,20 @@ def test_a_commit_that_is_cancelled_in_an_after_hook_is_recorded_of_all_its_mach
     on_rows(tmp_path, scenario)
 
 
+def test_a_state_that_is_set_by_hand_during_an_event_is_a_lost_race(tmp_path: Path) -> None:
+    async def scenario(home: Home) -> None:
+        key = await home.new()
+        async with home.sessions() as session:
+            row = await session.get_one(OrderRow, key)
+            await session.commit()
+            await home.write_behind_its_back(key, state=OrderState.CANCELLED)  # and the version is as it was
+            with pytest.raises(ConcurrentTransition):
+                await home.rows.ask(session, row, PAY)
+        assert await home.read(key) == (OrderState.CANCELLED, Decimal(0), "")
+
+    on_rows(tmp_path, scenario)
+
+
 def test_a_column_that_each_update_sets_is_shown_in_the_row(tmp_path: Path) -> None:
     async def scenario(home: Home) -> None:
         async with home.sessions() as session:

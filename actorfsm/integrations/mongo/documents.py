@@ -159,8 +159,9 @@ class _Documents(Generic[MachineT, CollectionT]):
             ) from error.__cause__
         if version is not None and version != seen:
             raise turn.lost(f"it has version {seen}, and you said {version}; read it again, and decide anew")
-        # A document without a version is found by None.
-        return turn, {"_id": {"$eq": key}, layout.version: found.get(layout.version)}
+        # A document without a version is found by None. The state is there for who counts no version up.
+        as_read = {name: found.get(name) for name in (layout.version, layout.state)}
+        return turn, {"_id": {"$eq": key}, **as_read}
 
     def _change(self, turn: RowTurn) -> Document:
         """Return what a turn sets.

@@ -24,6 +24,7 @@ class Layout:
 
     Attributes:
         kind: The class of the machines.
+        state: Key of the state.
         version: Key of the version.
         projection: All keys that are read.
     """
@@ -45,7 +46,7 @@ class Layout:
         """
         self.kind: Final = kind
         self.version: Final = version
-        self._state: Final = state
+        self.state: Final = state
         self._keys: Final = {name: keys.get(name, name) for name in kind.fields}
         unknown = keys.keys() - self._keys.keys()
         if unknown:
@@ -80,7 +81,7 @@ class Layout:
                 raise DefinitionError(f"{self.kind.name} has no initial state: say in which one it is")
             state = initial.member
         data = self.kind.rules.at_birth(fields)
-        return {self._state: self._stored[state], self.version: 1, **self._written(data, data)}
+        return {self.state: self._stored[state], self.version: 1, **self._written(data, data)}
 
     def state_of(self, document: Document, where: str) -> Any:
         """Return the state.
@@ -88,13 +89,13 @@ class Layout:
         Raises:
             SchemaMismatch: There is none, or one that the class does not have.
         """
-        stored = document.get(self._state)
+        stored = document.get(self.state)
         try:
             return self._members[stored]
         except (KeyError, TypeError):
             has = "no state" if stored is None else f"a state that {self.kind.name} does not have"
             raise self._mismatch(
-                f"{where} has {has} under {self._state!r}; there are {', '.join(map(repr, self._members))}"
+                f"{where} has {has} under {self.state!r}; there are {', '.join(map(repr, self._members))}"
             ) from None
 
     def version_of(self, document: Document, where: str) -> int:
@@ -122,7 +123,7 @@ class Layout:
             InvalidData: It cannot be stored.
         """
         return {
-            self._state: self._stored[turn.new],
+            self.state: self._stored[turn.new],
             self.version: turn.seq,
             **self._written(turn.data, turn.changed),
         }

@@ -176,6 +176,7 @@ class Rows:
         mapper = sqlalchemy.inspect(row).mapper
         condition = [key == value for key, value in zip(mapper.primary_key, _key_of(row), strict=True)]
         condition.append(getattr(mapper.class_, column.version) == turn.seq - 1)
+        condition.append(getattr(mapper.class_, column.state) == turn.old)  # for who counts no version up
         statement = sqlalchemy.update(mapper.class_).where(*condition).values(values)
         try:
             with session.no_autoflush:
